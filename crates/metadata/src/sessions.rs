@@ -1,0 +1,229 @@
+//! Sessions of brokers with the active controller: soft state, gone with the controller.
+//!
+//! Times are counted from any fixed moment of this process, by a clock that never goes back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millrace_model::{BrokerEpoch, BrokerId, ImageVersion};
+
+use crate::image::Image;
+
+/// How long after its stream ended a broker may come back before it is fenced.
+pub const STREAM_GRACE: Duration = Duration::from_millis(250);
+
+/// The longest step between two moments at which the controller is known to have run; of a longer
+/// one the rest is not held against the brokers.
+const LONGEST_STEP: Duration = Duration::from_millis(200);
+
+/// What the controller knows of one broker beside the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// The registration that this is the session of.
+    pub epoch: BrokerEpoch,
+    /// When the broker was last heard of.
+    pub last_heard: Duration,
+    /// When its stream ended, if it did and no other has begun.
+    pub stream_ended: Option<Duration>,
+    /// The version of the image that the broker has applied.
+    pub image_version: ImageVersion,
+    /// In controlled shutdown: the version of the image that first had it leading nothing.
+    pub handed_over: Option<ImageVersion>,
+}
+
+/// The sessions of all brokers.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    timeout: Duration,
+    brokers: BTreeMap<BrokerId, Session>,
+    last_step: Option<Duration>,
+}
+
+impl Sessions {
+    /// No session yet; one ends when nothing was heard for `timeout`.
+    pub fn new(timeout: Duration) -> Sessions {
+        Sessions {
+            timeout,
+            brokers: BTreeMap::new(),
+            last_step: None,
+        }
+    }
+
+    /// Begins anew when this node becomes the active controller: every broker that is not fenced
+    /// gets a whole session from now.
+    pub fn activate(&mut self, image: &Image, now: Duration) {
+        self.brokers.clear();
+        self.last_step = Some(now);
+        for broker in image.brokers().filter(|b| !b.fenced) {
+            self.brokers
+                .insert(broker.id, Session::new(broker.epoch, now));
+        }
+    }
+
+    /// To be called whenever the controller runs, at least every 100 ms: time in which it did not
+    /// run does not count against a session.
+    pub fn step(&mut self, now: Duration) {
+        let last = self.last_step.replace(now).unwrap_or(now);
+        let lost = now.saturating_sub(last).saturating_sub(LONGEST_STEP);
+        for session in self.brokers.values_mut() {
+            session.last_heard += lost;
+            session.stream_ended = session.stream_ended.map(|at| at + lost);
+        }
+    }
+
+    /// The broker was heard of, under this registration.
+    pub fn heard(
+        &mut self,
+        id: BrokerId,
+        epoch: BrokerEpoch,
+        version: ImageVersion,
+        now: Duration,
+    ) {
+        let session = self.of(id, epoch, now);
+        session.last_heard = session.last_heard.max(now);
+        session.image_version = session.image_version.max(version);
+    }
+
+    /// A stream from the broker began.
+    pub fn stream_began(&mut self, id: BrokerId, epoch: BrokerEpoch, now: Duration) {
+        let session = self.of(id, epoch, now);
+        session.last_heard = session.last_heard.max(now);
+        session.stream_ended = None;
+    }
+
+    /// The last stream from the broker ended.
+    pub fn stream_ended(&mut self, id: BrokerId, epoch: BrokerEpoch, now: Duration) {
+        if let Some(session) = self.brokers.get_mut(&id).filter(|s| s.epoch == epoch) {
+            session.stream_ended.get_or_insert(now);
+        }
+    }
+
+    /// The broker is known to be gone, for instance because it refuses connections: its session is
+    /// over now.
+    pub fn gone(&mut self, id: BrokerId) {
+        self.brokers.remove(&id);
+    }
+
+    /// A broker's session.
+    pub fn get(&self, id: BrokerId) -> Option<&Session> {
+        self.brokers.get(&id)
+    }
+
+    /// Whether the broker's session lasts.
+    pub fn is_live(&self, id: BrokerId, now: Duration) -> bool {
+        self.get(id).is_some_and(|s| now < s.ends(self.timeout))
+    }
+
+    /// Whether a process is at the other end of the broker's session, as far as one can tell: a
+    /// second one must not take its place. After the stream has ended nobody is.
+    pub fn is_taken(&self, id: BrokerId, now: Duration) -> bool {
+        self.is_live(id, now) && self.get(id).is_some_and(|s| s.stream_ended.is_none())
+    }
+
+    /// The brokers to fence: not fenced in the image, and without a session that lasts.
+    pub fn expired(&self, image: &Image, now: Duration) -> Vec<BrokerId> {
+        let serving = image.brokers().filter(|b| !b.fenced).map(|b| b.id);
+        serving.filter(|id| !self.is_live(*id, now)).collect()
+    }
+
+    /// When the next session may end.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.brokers.values().map(|s| s.ends(self.timeout)).min()
+    }
+
+    /// The lowest image version among live sessions of brokers that serve, `except` left out:
+    /// what everybody knows.
+    pub fn known_to_all(&self, image: &Image, except: BrokerId, now: Duration) -> ImageVersion {
+        let others = self
+            .brokers
+            .iter()
+            .filter(|(id, _)| **id != except && self.is_live(**id, now) && image.is_active(**id));
+        let versions = others.map(|(_, session)| session.image_version);
+        versions.min().unwrap_or(ImageVersion(u64::MAX))
+    }
+
+    /// The session of this registration; begins it if it is new.
+    pub(crate) fn of(&mut self, id: BrokerId, epoch: BrokerEpoch, now: Duration) -> &mut Session {
+        let fresh = Session::new(epoch, now);
+        let session = self.brokers.entry(id).or_insert_with(|| fresh.clone());
+        if session.epoch != epoch {
+            *session = fresh;
+        }
+        session
+    }
+}
+
+impl Session {
+    fn new(epoch: BrokerEpoch, now: Duration) -> Session {
+        Session {
+            epoch,
+            last_heard: now,
+            stream_ended: None,
+            image_version: ImageVersion::default(),
+            handed_over: None,
+        }
+    }
+
+    fn ends(&self, timeout: Duration) -> Duration {
+        let silent = self.last_heard + timeout;
+        let cut = self.stream_ended.map(|at| at + STREAM_GRACE);
+        cut.map_or(silent, |cut| cut.min(silent))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: BrokerId = BrokerId(1);
+    const EPOCH: BrokerEpoch = BrokerEpoch(7);
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn sessions() -> Sessions {
+        let mut sessions = Sessions::new(ms(1000));
+        sessions.step(ms(0));
+        sessions.heard(ID, EPOCH, ImageVersion(3), ms(0));
+        sessions
+    }
+
+    #[test]
+    fn silence_ends_a_session() {
+        let sessions = sessions();
+        assert!(sessions.is_live(ID, ms(999)));
+        assert!(!sessions.is_live(ID, ms(1000)));
+    }
+
+    #[test]
+    fn time_in_which_the_controller_did_not_run_does_not_count() {
+        let mut sessions = sessions();
+        sessions.step(ms(5000));
+        assert!(sessions.is_live(ID, ms(5700)));
+        assert!(!sessions.is_live(ID, ms(5800)));
+    }
+
+    #[test]
+    fn the_end_of_a_stream_leaves_a_short_grace() {
+        let mut sessions = sessions();
+        assert!(sessions.is_taken(ID, ms(100)));
+        sessions.stream_ended(ID, EPOCH, ms(100));
+        assert!(sessions.is_live(ID, ms(349)));
+        assert!(!sessions.is_live(ID, ms(350)));
+        assert!(!sessions.is_taken(ID, ms(101)));
+        sessions.stream_began(ID, EPOCH, ms(200));
+        assert!(sessions.is_live(ID, ms(1199)));
+    }
+
+    #[test]
+    fn a_new_registration_begins_a_new_session() {
+        let mut sessions = sessions();
+        sessions.heard(ID, BrokerEpoch(9), ImageVersion(1), ms(50));
+        let session = sessions.get(ID).unwrap();
+        assert_eq!(
+            (session.epoch, session.image_version),
+            (BrokerEpoch(9), ImageVersion(1))
+        );
+    }
+}
