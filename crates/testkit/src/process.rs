@@ -1,0 +1,156 @@
+//! One process that a test started: watched, signalled, ended.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A running process whose output goes to a file; killed when dropped.
+pub struct Process {
+    child: Child,
+    started_at: u64,
+    log: PathBuf,
+    log_from: u64,
+    note: Option<PathBuf>,
+}
+
+impl Process {
+    /// Starts `command` in a process group of its own, its output appended to `log`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(mut command: Command, log: &Path) -> Process {
+        let output = append(log);
+        let log_from = output.metadata().map_or(0, |of| of.len());
+        let errors = output.try_clone().expect("a file handle can be doubled");
+        let child = command
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
+        let started_at = start_time(child.id()).unwrap_or(0);
+        Process {
+            note: note_down(child.id(), started_at),
+            child,
+            started_at,
+            log: log.to_owned(),
+            log_from,
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written since this start, standard output and error together.
+    pub fn output(&self) -> String {
+        let all = fs::read(&self.log).unwrap_or_default();
+        let from = all.len().min(self.log_from as usize);
+        String::from_utf8_lossy(&all[from..]).into_owned()
+    }
+
+    /// Whether it still runs (a stopped process counts as running).
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Sends a signal, if this very process is still there.
+    pub fn signal(&self, signal: Signal) {
+        if start_time(self.child.id()) == Some(self.started_at)
+            && let Some(pid) = Pid::from_raw(self.child.id() as i32)
+        {
+            // It may end between the look and the signal; then there is nothing to signal.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) -> ExitStatus {
+        self.signal(Signal::KILL);
+        self.reap()
+    }
+
+    /// SIGTERM, and waits until it is gone.
+    ///
+    /// # Panics
+    /// When it is not gone after `limit`.
+    pub fn terminate(&mut self, limit: Duration) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait(limit).unwrap_or_else(|| {
+            panic!(
+                "process {} still runs {limit:?} after SIGTERM; its output:\n{}",
+                self.pid(),
+                tail(&self.output(), 30)
+            )
+        })
+    }
+
+    /// Waits until it ends by itself; none when `limit` passes first.
+    pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let began = Instant::now();
+        while began.elapsed() <= limit {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                self.forget();
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        None
+    }
+
+    fn reap(&mut self) -> ExitStatus {
+        let status = self.child.wait().expect("a child can be waited for");
+        self.forget();
+        status
+    }
+
+    fn forget(&mut self) {
+        if let Some(note) = self.note.take() {
+            let _ = fs::remove_file(note);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.is_running() {
+            self.kill();
+        }
+        self.forget();
+    }
+}
+
+/// The last `lines` lines of a text.
+pub fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+fn append(path: &Path) -> File {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap_or_else(|error| panic!("opening {}: {error}", path.display()))
+}
+
+/// Field 22 of /proc/PID/stat: with it a reused pid is never taken for the process it once was.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = stat.rsplit_once(") ")?.1;
+    after_name.split(' ').nth(19)?.parse().ok()
+}
+
+/// Leaves word of a process for `tests/run`, which ends what an interrupted run left behind.
+fn note_down(pid: u32, started_at: u64) -> Option<PathBuf> {
+    let folder = PathBuf::from(std::env::var_os("MILLRACE_TEST_PIDS")?);
+    let note = folder.join(format!("{pid}-{started_at}"));
+    fs::write(&note, "").ok()?;
+    Some(note)
+}

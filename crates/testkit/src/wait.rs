@@ -1,0 +1,20 @@
+//! Waiting for states, never for time.
+
+use std::time::{Duration, Instant};
+
+/// Asks `probe` every 20 ms until it gives something.
+///
+/// # Panics
+/// When `limit` passes first; the message holds `what` and the last thing that `probe` saw.
+pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<T, String>) -> T {
+    let began = Instant::now();
+    loop {
+        match probe() {
+            Ok(found) => return found,
+            Err(seen) if began.elapsed() > limit => {
+                panic!("waited {limit:?} for {what}; last seen: {seen}")
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
