@@ -32,3 +32,33 @@ pub const PEER_CONNECTION_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
 
 /// Largest gRPC message between brokers: a window's worth of batches and a snapshot chunk fit.
 pub const MAX_PEER_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Requests of one connection that may be under way at once; further ones wait in the socket.
+/// Kafka's clients have five (idempotent producers) to some dozens (librdkafka) on the way.
+pub const MAX_REQUESTS_IN_FLIGHT: usize = 64;
+
+/// Bytes of requests that all connections together may hold while `queued.max.request.bytes` says
+/// nothing; beyond it nothing more is read until requests have been answered.
+pub const MAX_REQUEST_BYTES_IN_FLIGHT: usize = 1024 * 1024 * 1024;
+
+/// What is set aside at once for a frame whose bytes have not come yet; beyond it memory grows only
+/// with what has really been received.
+pub const FRAME_RESERVE_BYTES: usize = 256 * 1024;
+
+/// How long a connection may wait for memory for its frame before it is closed; closing is what
+/// resolves many half-received frames waiting for each other.
+pub const FRAME_MEMORY_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How long a reader may take nothing of an answer before its connection is closed: the answer
+/// holds memory. Longer than any pause of a client that is still there.
+pub const WRITE_STALL: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// Connections accepted when `max.connections` says nothing: below the file descriptors that a
+/// service is usually granted.
+pub const MAX_CONNECTIONS: usize = 50_000;
+
+/// Connections to the HTTP listener at once: a scraper and some probes.
+pub const MAX_HTTP_CONNECTIONS: usize = 64;
+
+/// Buffers handed to one vectored write to a socket; more cost the kernel and gain nothing.
+pub const MAX_SOCKET_SLICES: usize = 64;

@@ -13,10 +13,27 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
+use millrace_protocol::api::ApiKey;
+use millrace_protocol::header::start_response;
+use millrace_protocol::{Decode, DecodeError, EncodeError, Message, Reader, Segment, Writer};
 
+use crate::connection::Reply;
 use crate::node::Node;
+
+mod authorized;
+mod dispatch;
+
+mod table;
+
+pub mod api_versions;
+
+pub mod find_coordinator;
+
+pub use authorized::{CLUSTER_OPERATIONS, GROUP_OPERATIONS, TOPIC_OPERATIONS};
+pub use dispatch::{ClientService, answer_forwarded};
+pub use table::{TABLE, served};
 
 /// Everything a handler may know besides the request itself.
 #[derive(Clone)]
@@ -71,6 +88,12 @@ pub enum RequestError {
     /// The bytes are no such request.
     #[error("malformed request: {0}")]
     Malformed(String),
+    /// The frame has no header.
+    #[error(transparent)]
+    Header(#[from] millrace_protocol::header::HeaderError),
+    /// The body is no such request.
+    #[error("malformed request: {0}")]
+    Decode(#[from] DecodeError),
     /// No such API here, or not in this version.
     #[error("api key {key} version {version} is not served on this listener")]
     NotServed {
@@ -81,11 +104,105 @@ pub enum RequestError {
     },
     /// The answer could not be written in this version.
     #[error("cannot encode the response: {0}")]
-    Encode(String),
+    Encode(#[from] EncodeError),
 }
 
-/// The body of a response, in pieces that are written one after the other.
-pub type ResponseBody = Vec<Bytes>;
+/// One line of the table.
+pub struct Api {
+    /// Which API.
+    pub key: ApiKey,
+    /// The versions that are served and advertised.
+    pub versions: (i16, i16),
+    /// Where it is served.
+    pub listeners: Listeners,
+    /// What answers it.
+    pub handler: Handler,
+}
 
-/// Answers one request of one API.
-pub type Handler = fn(Context, Bytes) -> BoxFuture<'static, Result<ResponseBody, RequestError>>;
+/// What answers an API.
+pub enum Handler {
+    /// Begins at once and waits beside other requests of its connection; gets the whole frame.
+    Overlapping(fn(Context, Request) -> Result<Answer, RequestError>),
+    /// Runs alone on its connection, on the node that got the request.
+    Alone(fn(Context, Bytes) -> Body),
+    /// Runs alone on its connection, on the active controller.
+    Controller {
+        /// Answers, on the active controller.
+        handle: fn(Context, Bytes) -> Body,
+        /// Answers when no controller could.
+        refuse: Refuse,
+    },
+}
+
+/// Makes the answer that says why nobody could answer.
+pub type Refuse =
+    fn(&Context, &Bytes, millrace_model::ErrorCode, Option<&str>) -> Result<Bytes, RequestError>;
+
+/// The body of an answer, to be.
+pub type Body = BoxFuture<'static, Result<Bytes, RequestError>>;
+
+/// An answer with its length and header, to be.
+pub type Answer = BoxFuture<'static, Result<Reply, RequestError>>;
+
+/// A request of the data path: its bytes belong to it.
+pub struct Request {
+    /// Header and body.
+    pub frame: BytesMut,
+    /// Where the body begins.
+    pub body_at: usize,
+    /// The answer carries the same number.
+    pub correlation_id: i32,
+}
+
+impl Context {
+    /// The name of the listener the request came by, as the image knows it.
+    pub fn listener(&self) -> &str {
+        &self.caller.listener
+    }
+}
+
+/// Reads the body of a request.
+///
+/// # Errors
+/// If the bytes are no such request.
+pub fn decode<'a, T: Decode<'a>>(body: &'a [u8], version: i16) -> Result<T, RequestError> {
+    Ok(T::decode(&mut Reader::new(body), version)?)
+}
+
+/// Writes the body of an answer.
+///
+/// # Errors
+/// If the answer cannot be written in this version: a bug.
+pub fn encode<T: Message>(body: &T, version: i16) -> Result<Bytes, RequestError> {
+    let mut writer = Writer::with_capacity(256);
+    body.encode(&mut writer, version)?;
+    Ok(writer.into_bytes())
+}
+
+/// A whole answer: length, header and body, with records shared and not copied.
+///
+/// # Errors
+/// If the answer cannot be written in this version: a bug.
+pub fn reply<T: Message>(
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    body: &T,
+) -> Result<Reply, RequestError> {
+    let mut writer = start_response(key, version, correlation_id);
+    body.encode(&mut writer, version)?;
+    Ok(Reply::Segments(pieces(writer)))
+}
+
+/// The pieces of an answer without holes.
+fn pieces(writer: Writer) -> Vec<Bytes> {
+    let segments = writer.into_segments().into_iter();
+    let bytes = segments.filter_map(|segment| match segment {
+        Segment::Bytes(bytes) => Some(bytes),
+        Segment::Hole(length) => {
+            debug_assert_eq!(length, 0, "answers are made of bytes in memory");
+            None
+        }
+    });
+    bytes.collect()
+}

@@ -1,0 +1,167 @@
+//! From a frame to the handler of its API, and from there to an answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use millrace_protocol::Reader;
+use millrace_protocol::api::ApiKey;
+use millrace_protocol::header::{decode_request_header, start_response};
+use tokio::time::Instant;
+
+use super::{Api, Body, Caller, Context, Handler, Refuse, Request, RequestError, TABLE};
+use super::{api_versions, pieces, reply};
+use crate::connection::{Begun, Reply, Service};
+use crate::node::Node;
+
+/// Answers the requests of one client's connection.
+pub struct ClientService {
+    node: Arc<Node>,
+    caller: Caller,
+}
+
+/// What a frame's header says.
+struct Header {
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    body_at: usize,
+}
+
+impl ClientService {
+    /// A service for a connection of `caller`.
+    pub fn new(node: Arc<Node>, caller: Caller) -> ClientService {
+        ClientService { node, caller }
+    }
+
+    fn read_header(&mut self, frame: &[u8]) -> Result<Header, RequestError> {
+        let mut reader = Reader::new(frame);
+        let header = decode_request_header(&mut reader)?;
+        if self.caller.client_id.as_deref() != header.client_id {
+            self.caller.client_id = header.client_id.map(Arc::from);
+        }
+        Ok(Header {
+            key: header.api_key,
+            version: header.api_version,
+            correlation_id: header.correlation_id,
+            body_at: frame.len() - reader.remaining(),
+        })
+    }
+
+    fn find(&self, header: &Header) -> Result<&'static Api, RequestError> {
+        let served = lookup(header.key).filter(|api| {
+            let (low, high) = api.versions;
+            (low..=high).contains(&header.version) && api.is_served_on(self.caller.listener_kind)
+        });
+        served.ok_or_else(|| RequestError::NotServed {
+            key: header.key.code(),
+            version: header.version,
+        })
+    }
+
+    fn try_begin(&mut self, mut frame: BytesMut) -> Result<Begun, RequestError> {
+        let began = self.node.host.clock.now();
+        self.node.metrics.request_received(frame.len());
+        let header = self.read_header(&frame)?;
+        if header.key == ApiKey::ApiVersions && header.version > api_versions::VERSIONS.1 {
+            let response = api_versions::unsupported();
+            let answer = reply(header.key, 0, header.correlation_id, &response);
+            return Ok(Begun::Barrier(Box::pin(async move { answer })));
+        }
+        let api = self.find(&header)?;
+        let context = Context {
+            node: self.node.clone(),
+            api_version: header.version,
+            caller: self.caller.clone(),
+        };
+        let body = match api.handler {
+            Handler::Overlapping(begin) => {
+                let request = Request {
+                    frame,
+                    body_at: header.body_at,
+                    correlation_id: header.correlation_id,
+                };
+                let node = self.node.clone();
+                let answer = begin(context, request)?;
+                return Ok(Begun::Overlapping(Box::pin(async move {
+                    let reply = answer.await?;
+                    note_answered(&node, header.key, began, &reply);
+                    Ok(reply)
+                })));
+            }
+            Handler::Alone(handle) => handle(context, frame.split_off(header.body_at).freeze()),
+            Handler::Controller { handle, refuse } => {
+                let body = frame.split_off(header.body_at).freeze();
+                at_controller(context, header.key, body, handle, refuse)
+            }
+        };
+        let node = self.node.clone();
+        Ok(Begun::Barrier(Box::pin(async move {
+            let mut writer = start_response(header.key, header.version, header.correlation_id);
+            writer.share(&body.await?);
+            let reply = Reply::Segments(pieces(writer));
+            note_answered(&node, header.key, began, &reply);
+            Ok(reply)
+        })))
+    }
+}
+
+impl Service for ClientService {
+    fn begin(&mut self, frame: BytesMut) -> Result<Begun, RequestError> {
+        let begun = self.try_begin(frame);
+        if begun.is_err() {
+            self.node.metrics.request_malformed();
+        }
+        begun
+    }
+}
+
+fn lookup(key: ApiKey) -> Option<&'static Api> {
+    let found = TABLE.binary_search_by_key(&key.code(), |api| api.key.code());
+    found.ok().map(|place| &TABLE[place])
+}
+
+fn note_answered(node: &Node, key: ApiKey, began: Instant, reply: &Reply) {
+    let bytes = match reply {
+        Reply::Segments(segments) => segments.iter().map(Bytes::len).sum(),
+        Reply::Nothing | Reply::Close => 0,
+    };
+    let duration: Duration = node.host.clock.now() - began;
+    node.metrics.request_answered(key, duration, bytes);
+}
+
+/// Answers here if this is the active controller, else where it is.
+fn at_controller(
+    context: Context,
+    key: ApiKey,
+    body: Bytes,
+    handle: fn(Context, Bytes) -> Body,
+    refuse: Refuse,
+) -> Body {
+    let _ = (key, refuse);
+    handle(context, body)
+}
+
+/// Answers a request that another node forwarded here; the body alone.
+///
+/// # Errors
+/// If it is no request that is ever forwarded, or not one at all.
+pub async fn answer_forwarded(
+    context: Context,
+    key: i16,
+    body: Bytes,
+) -> Result<Bytes, RequestError> {
+    let version = context.api_version;
+    let not_served = RequestError::NotServed { key, version };
+    let Some(api) = ApiKey::try_from(key).ok().and_then(lookup) else {
+        return Err(not_served);
+    };
+    match api.handler {
+        Handler::Controller { handle, .. }
+            if (api.versions.0..=api.versions.1).contains(&version) =>
+        {
+            handle(context, body).await
+        }
+        _ => Err(not_served),
+    }
+}

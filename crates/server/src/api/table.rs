@@ -1,0 +1,89 @@
+//! The table itself: one line for each API that is served.
+
+use millrace_protocol::api::ApiKey;
+
+use super::{Api, Handler, ListenerKind, Listeners};
+use super::{api_versions, find_coordinator};
+
+/// An API that the node answers which got the request.
+macro_rules! alone {
+    ($key:ident, $module:ident, $listeners:ident) => {
+        Api {
+            key: ApiKey::$key,
+            versions: $module::VERSIONS,
+            listeners: Listeners::$listeners,
+            handler: Handler::Alone(|context, body| {
+                Box::pin(async move {
+                    let request = super::decode(&body, context.api_version)?;
+                    let response = $module::handle(&context, request).await;
+                    super::encode(&response, context.api_version)
+                })
+            }),
+        }
+    };
+}
+
+/// An API that the active controller answers.
+#[allow(unused_macros)]
+macro_rules! at_controller {
+    ($key:ident, $module:ident) => {
+        Api {
+            key: ApiKey::$key,
+            versions: $module::VERSIONS,
+            listeners: Listeners::Both,
+            handler: Handler::Controller {
+                handle: |context, body| {
+                    Box::pin(async move {
+                        let request = super::decode(&body, context.api_version)?;
+                        let response = $module::handle(&context, request).await;
+                        super::encode(&response, context.api_version)
+                    })
+                },
+                refuse: |context, body, error, message| {
+                    let request = super::decode(body, context.api_version)?;
+                    let response = $module::refuse(&request, error, message);
+                    super::encode(&response, context.api_version)
+                },
+            },
+        }
+    };
+}
+
+/// Every API that is served, in the order of the keys.
+pub static TABLE: &[Api] = &[
+    alone!(FindCoordinator, find_coordinator, Broker),
+    alone!(ApiVersions, api_versions, Both),
+];
+
+/// The APIs that a kind of listener serves.
+pub fn served(kind: ListenerKind) -> impl Iterator<Item = &'static Api> {
+    TABLE.iter().filter(move |api| api.is_served_on(kind))
+}
+
+impl Api {
+    /// Whether a kind of listener serves it.
+    pub fn is_served_on(&self, kind: ListenerKind) -> bool {
+        match self.listeners {
+            Listeners::Broker => kind == ListenerKind::Broker,
+            Listeners::Both => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_rise_and_versions_are_kafkas() {
+        assert!(
+            TABLE
+                .windows(2)
+                .all(|pair| pair[0].key.code() < pair[1].key.code())
+        );
+        for api in TABLE {
+            let stable = api.key.stable_versions().unwrap();
+            assert_eq!(api.versions, stable, "{}", api.key.name());
+        }
+    }
+}
