@@ -1,1 +1,12 @@
-//! Tests of the whole tree and of whole clusters; see the files beside this one.
+//! What the scenarios share: load from a stock client, observers, and the verdict at the end.
+//!
+//! Only the tests beside this file use it, and only with the feature `processes`.
+#![cfg(feature = "processes")]
+
+pub mod gap;
+pub mod load;
+pub mod readers;
+pub mod report;
+pub mod run;
+
+pub use run::{Run, Workload};

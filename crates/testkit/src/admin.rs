@@ -62,6 +62,17 @@ pub struct QuorumState {
     pub observers: Vec<QuorumMember>,
 }
 
+/// What a broker answers to ListOffsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedOffset {
+    /// Zero, or what went wrong.
+    pub error: i16,
+    /// The offset, -1 when there is none.
+    pub offset: i64,
+    /// The epoch of the leader that says so.
+    pub leader_epoch: i32,
+}
+
 /// A topic to be made.
 #[derive(Clone, Debug)]
 pub struct NewTopic<'a> {
@@ -240,13 +251,13 @@ impl Admin {
     }
 
     /// What ListOffsets answers at the broker behind `port` for this timestamp (-1 latest, -2
-    /// earliest): error code and offset.
+    /// earliest).
     pub fn list_offset(
         port: u16,
         topic: &str,
         partition: i32,
         timestamp: i64,
-    ) -> io::Result<(i16, i64)> {
+    ) -> io::Result<ListedOffset> {
         let asked = offsets::ListOffsetsPartition::default()
             .with_partition_index(partition)
             .with_current_leader_epoch(-1)
@@ -263,7 +274,11 @@ impl Admin {
             .first()
             .and_then(|topic| topic.partitions.first());
         let found = found.ok_or_else(|| io::Error::other("no partition in the answer"))?;
-        Ok((found.error_code, found.offset))
+        Ok(ListedOffset {
+            error: found.error_code,
+            offset: found.offset,
+            leader_epoch: found.leader_epoch,
+        })
     }
 
     fn metadata(&self, topic: &str) -> Result<MetadataResponse, String> {
