@@ -15,8 +15,9 @@ pub const REMEMBERED_BATCHES: usize = 5;
 /// with the floor below; zstd and gzip reach about 1:1000 on zeros.
 pub const MAX_DECOMPRESSION_RATIO: usize = 1100;
 
-/// Decompressed bytes that are always granted, however small the input.
-pub const MIN_DECOMPRESSION_BYTES: usize = 1024 * 1024;
+/// Decompressed bytes that are always granted, however small the input: Java producers fill batches
+/// by their estimated compressed size, so 16 KiB of zstd may honestly hold tens of megabytes.
+pub const MIN_DECOMPRESSION_BYTES: usize = 64 * 1024 * 1024;
 
 /// Largest decompressed size of one batch, whatever the ratio says.
 pub const MAX_DECOMPRESSED_BATCH_BYTES: usize = 256 * 1024 * 1024;

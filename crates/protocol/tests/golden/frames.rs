@@ -74,7 +74,8 @@ fn request(line: &Value, frame: &[u8]) {
         key.name()
     );
 
-    let (values, body) = decoded(name(line), version, reader.rest()).expect(name(line));
+    let (values, body) = decoded(name(line), version, reader.rest())
+        .unwrap_or_else(|e| panic!("{}: {e}", name(line)));
     agree(&values, &line["json"]["body"]);
     let mut writer =
         start_request(key, version, header.correlation_id, header.client_id).expect("it is short");
@@ -97,7 +98,8 @@ fn response(line: &Value, frame: &[u8]) {
         i64::from(correlation),
         line["json"]["header"]["correlationId"]
     );
-    let (values, body) = decoded(name(line), version, reader.rest()).expect(name(line));
+    let (values, body) = decoded(name(line), version, reader.rest())
+        .unwrap_or_else(|e| panic!("{}: {e}", name(line)));
     agree(&values, &line["json"]["body"]);
     let mut writer = start_response(key, version, correlation);
     writer.put(&body);
@@ -120,7 +122,8 @@ fn prefixed(line: &Value, frame: &[u8], prefix: Option<i16>) {
     if let Some(prefix) = prefix {
         assert_eq!(i16::from_be_bytes(*first), prefix);
     }
-    let (values, bytes) = decoded(name(line), version(line), body).expect(name(line));
+    let (values, bytes) =
+        decoded(name(line), version(line), body).unwrap_or_else(|e| panic!("{}: {e}", name(line)));
     agree(&values, &line["json"]);
     assert_eq!(hex(&bytes), hex(body));
 }
@@ -128,7 +131,7 @@ fn prefixed(line: &Value, frame: &[u8], prefix: Option<i16>) {
 /// A message behind its version (or behind a type, if `version` is given): read and written alike.
 fn reads(frame: &[u8], name: &str, version: Option<i16>) {
     let (first, body) = frame.split_first_chunk::<2>().expect("two bytes");
-    let version = version.unwrap_or(i16::from_be_bytes(*first));
+    let version = version.unwrap_or_else(|| i16::from_be_bytes(*first));
     let (_, bytes) = decoded(name, version, body).expect(name);
     assert_eq!(hex(&bytes), hex(body), "{name}");
 }

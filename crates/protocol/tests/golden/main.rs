@@ -1,7 +1,9 @@
 //! What Kafka's own classes wrote, read and written again by ours.
 
 mod api_versions;
+mod batches;
 mod frames;
+mod hashes;
 mod json;
 mod vectors;
 
