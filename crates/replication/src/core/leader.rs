@@ -1,0 +1,650 @@
+//! The leader side: rules 1 to 5.
+
+use millrace_model::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch};
+
+use super::message::{Ack, Address, Join, Progressed, Refuse, StreamId, Truncate, Why};
+use super::{
+    Core, Effects, IsrRequest, Job, Lead, LogBounds, LogView, Match, Moment, Omit, Progress, State,
+    View,
+};
+
+/// Whether a leader serves already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Its log is being made durable.
+    Preparing,
+    /// It appends and answers.
+    Serving,
+}
+
+/// The request to the controller: one at a time (rule 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// None is under way; a further one may leave from this moment on.
+    None(Moment),
+    /// Sent, not answered.
+    InFlight,
+    /// Accepted; the image with the result is on its way.
+    Accepted,
+}
+
+/// How a request to change the ISR ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IsrOutcome {
+    /// The controller has decided so; the image will tell.
+    Accepted,
+    /// Refused, or nobody knows; it may still be granted if a duplicate is under way.
+    Refused,
+}
+
+/// A leadership.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    pub(crate) epoch: LeaderEpoch,
+    pub(crate) partition_epoch: PartitionEpoch,
+    /// The log end when this leadership began.
+    pub(crate) epoch_start: Offset,
+    pub(crate) phase: Phase,
+    pub(crate) replicas: Vec<BrokerId>,
+    /// The committed ISR, from the image alone.
+    pub(crate) isr: Vec<BrokerId>,
+    pub(crate) elr: Vec<BrokerId>,
+    pub(crate) min_isr: usize,
+    /// Additions asked for at this partition epoch; any may still be granted (rule 3).
+    pub(crate) pending: Vec<BrokerId>,
+    pub(crate) request: Request,
+    pub(crate) followers: Vec<Progress>,
+}
+
+/// What to send to a follower next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// Nothing.
+    Nothing,
+    /// The log from `from`; `Core::sent` before it leaves.
+    Batches {
+        /// Goes into the message.
+        address: Address,
+        /// Goes into the message.
+        progressed: Progressed,
+        /// The offset that follows what was sent.
+        from: Offset,
+        /// The log end.
+        upper: Offset,
+    },
+    /// No batches are to be sent.
+    Advance {
+        /// Goes into the message.
+        address: Address,
+        /// Goes into the message.
+        progressed: Progressed,
+    },
+}
+
+impl Leader {
+    fn new(lead: Lead, log_end: Offset) -> Leader {
+        Leader {
+            epoch: lead.epoch,
+            partition_epoch: lead.partition_epoch,
+            epoch_start: log_end,
+            phase: Phase::Preparing,
+            replicas: lead.replicas,
+            isr: lead.isr,
+            elr: lead.elr,
+            min_isr: lead.min_isr,
+            pending: Vec::new(),
+            request: Request::None(Moment::ZERO),
+            followers: Vec::new(),
+        }
+    }
+
+    pub(crate) fn see_peers(&mut self, view: &View, forget: bool) {
+        for follower in &mut self.followers {
+            follower.see(view.brokers.get(&follower.id), forget);
+        }
+    }
+
+    fn keep_followers(&mut self, me: BrokerId, view: &View, log_end: Offset, now: Moment) {
+        let replicas = &self.replicas;
+        self.followers
+            .retain(|follower| replicas.contains(&follower.id));
+        for id in replicas {
+            if *id != me && self.followers.iter().all(|follower| follower.id != *id) {
+                let mut progress = Progress::new(*id, log_end, now);
+                progress.see(view.brokers.get(id), true);
+                self.followers.push(progress);
+            }
+        }
+    }
+
+    pub(crate) fn follower(&self, id: BrokerId) -> Option<&Progress> {
+        self.followers.iter().find(|follower| follower.id == id)
+    }
+
+    fn follower_mut(&mut self, id: BrokerId) -> Option<&mut Progress> {
+        self.followers.iter_mut().find(|follower| follower.id == id)
+    }
+
+    /// The committed ISR and every addition that may yet be granted.
+    pub(crate) fn maximal_isr(&self) -> impl Iterator<Item = BrokerId> {
+        self.isr.iter().chain(&self.pending).copied()
+    }
+
+    /// Whether somebody else could be elected, so that silence means being cut off (rule 1).
+    pub(crate) fn is_replaceable(&self, me: BrokerId) -> bool {
+        self.isr.iter().chain(&self.elr).any(|id| *id != me)
+    }
+
+    pub(crate) fn validate(&self, me: BrokerId, bounds: &LogBounds) {
+        assert!(self.isr.contains(&me), "a leader outside its ISR");
+        assert!(
+            self.epoch_start <= bounds.log_end,
+            "a leader's log became shorter"
+        );
+        for id in &self.pending {
+            assert!(
+                !self.isr.contains(id),
+                "an addition that was granted is still pending"
+            );
+        }
+        for follower in &self.followers {
+            if let Match::Known { sent_end, .. } = follower.state {
+                assert!(sent_end <= bounds.log_end, "sent what is not there");
+            }
+        }
+    }
+}
+
+/// Asks for a push to a follower, unless one is under way.
+fn push(follower: &mut Progress, fx: &mut Effects) {
+    if !follower.queued && follower.is_known() {
+        follower.queued = true;
+        fx.push.push(follower.id);
+    }
+}
+
+impl Core {
+    /// Takes the leadership over (rule 1).
+    pub(super) fn lead(&mut self, lead: Lead, log: &dyn LogView, now: Moment, fx: &mut Effects) {
+        self.bounds = log.bounds();
+        let log_end = self.bounds.log_end;
+        let mut leader = Leader::new(lead, log_end);
+        leader.keep_followers(self.me, &self.view, log_end, now);
+        let epoch = leader.epoch;
+        self.become_state(State::Leader(Box::new(leader)), fx);
+        if self.epoch() == epoch {
+            fx.start_epoch = Some(epoch);
+            fx.job = Some(Job::MakeDurable(epoch));
+        }
+    }
+
+    /// The log of a new leader is durable: it serves.
+    pub(super) fn serve(
+        &mut self,
+        epoch: LeaderEpoch,
+        log: &dyn LogView,
+        now: Moment,
+        fx: &mut Effects,
+    ) {
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        if leader.epoch == epoch && leader.phase == Phase::Preparing {
+            leader.phase = Phase::Serving;
+            self.bounds = log.bounds();
+            fx.role_changed = true;
+            self.move_high_watermark(fx);
+            self.ask_for_isr(now, fx);
+        }
+    }
+
+    /// A newer image of the own leadership: the committed ISR moves, forward only (rule 3).
+    pub(super) fn leader_image(&mut self, lead: Lead, now: Moment, fx: &mut Effects) {
+        let log_end = self.bounds.log_end;
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        if lead.partition_epoch > leader.partition_epoch {
+            // Whatever was asked for at the older epoch can no longer be granted.
+            leader.partition_epoch = lead.partition_epoch;
+            leader.pending.clear();
+            leader.request = Request::None(now);
+            leader.isr = lead.isr;
+            leader.elr = lead.elr;
+            leader.replicas = lead.replicas;
+            leader.keep_followers(self.me, &self.view, log_end, now);
+        }
+        leader.min_isr = lead.min_isr;
+        self.move_high_watermark(fx);
+        self.ask_for_isr(now, fx);
+    }
+
+    pub(super) fn leader_log_moved(&mut self, before: LogBounds, now: Moment, fx: &mut Effects) {
+        let bounds = self.bounds;
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        if bounds.log_end != before.log_end {
+            for follower in &mut leader.followers {
+                follower.leader_appended(before.log_end, now);
+                push(follower, fx);
+            }
+        }
+        if bounds.log_start != before.log_start {
+            for follower in &mut leader.followers {
+                push(follower, fx);
+            }
+        }
+        if bounds.durable_end != before.durable_end {
+            self.move_high_watermark(fx);
+        }
+    }
+
+    /// A follower introduces its log (rule 2).
+    pub fn join(&mut self, from: BrokerId, join: Join, log: &dyn LogView, fx: &mut Effects) {
+        let known = self.epoch();
+        let mut refuse = |why| {
+            fx.refuse = Some((from, join.stream, Refuse { why, epoch: known }));
+        };
+        let State::Leader(leader) = &mut self.state else {
+            return refuse(Why::WrongEpoch);
+        };
+        if join.epoch != leader.epoch {
+            return refuse(Why::WrongEpoch);
+        }
+        self.bounds = log.bounds();
+        let Some(follower) = leader.follower_mut(from) else {
+            return refuse(Why::WrongEpoch);
+        };
+        if follower.broker_epoch != Some(join.broker_epoch) {
+            return refuse(Why::WrongIncarnation);
+        }
+        // A join that was overtaken by a later one of the same process says nothing new.
+        if let Match::Known { stream, round, .. } = follower.state
+            && (stream, round) >= (join.stream, join.round)
+        {
+            return;
+        }
+        follower.queued = false;
+        follower.advance_queued = false;
+        match parting(&join, log) {
+            Some(truncate) => {
+                follower.state = Match::Parted;
+                let Join {
+                    stream,
+                    broker_epoch,
+                    epoch,
+                    round,
+                    ..
+                } = join;
+                fx.truncate = Some((
+                    from,
+                    Address {
+                        stream,
+                        broker_epoch,
+                        epoch,
+                        round,
+                    },
+                    truncate,
+                ));
+            }
+            None => {
+                follower.state = Match::Known {
+                    stream: join.stream,
+                    round: join.round,
+                    sent_end: join.log_end,
+                    answered: false,
+                };
+                push(follower, fx);
+            }
+        }
+        self.validate();
+    }
+
+    /// A follower keeps its log up to there (rules 2, 3 and 5).
+    pub fn ack(&mut self, from: BrokerId, ack: Ack, now: Moment, fx: &mut Effects) {
+        let log_end = self.bounds.log_end;
+        let check_incarnation = !self.rules.omits(Omit::LeaderChecksAckIncarnation);
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        if ack.epoch != leader.epoch {
+            return;
+        }
+        let Some(follower) = leader.follower_mut(from) else {
+            return;
+        };
+        let current = follower.broker_epoch == Some(ack.broker_epoch) || !check_incarnation;
+        if !current || !follower.is_known() || ack.durable_end > log_end {
+            return;
+        }
+        follower.synced = ack.synced;
+        follower.acknowledged(ack.durable_end, log_end, now);
+        self.move_high_watermark(fx);
+        let State::Leader(leader) = &self.state else {
+            return;
+        };
+        if !leader.isr.contains(&from) {
+            self.ask_for_isr(now, fx);
+        }
+        self.validate();
+    }
+
+    /// A follower cannot obey; nothing is sent to it until it joins again.
+    pub fn follower_refused(&mut self, from: BrokerId, epoch: LeaderEpoch) {
+        if let State::Leader(leader) = &mut self.state
+            && leader.epoch == epoch
+            && let Some(follower) = leader.follower_mut(from)
+        {
+            follower.state = Match::Unknown;
+            follower.queued = false;
+        }
+    }
+
+    /// What to send to a follower that was named in [`Effects::push`] or [`Effects::advance`].
+    pub fn next_for(&mut self, to: BrokerId, stream: StreamId) -> Outgoing {
+        let upper = self.bounds.log_end;
+        let progressed = self.progressed();
+        let State::Leader(leader) = &mut self.state else {
+            return Outgoing::Nothing;
+        };
+        let epoch = leader.epoch;
+        let Some(follower) = leader.follower_mut(to) else {
+            return Outgoing::Nothing;
+        };
+        let Match::Known {
+            stream: known,
+            round,
+            sent_end,
+            answered,
+        } = &mut follower.state
+        else {
+            return Outgoing::Nothing;
+        };
+        if *known != stream {
+            return Outgoing::Nothing;
+        }
+        follower.advance_queued = false;
+        let broker_epoch = follower.broker_epoch.unwrap_or(BrokerEpoch(-1));
+        let address = Address {
+            stream,
+            broker_epoch,
+            epoch,
+            round: *round,
+        };
+        let tell = (progressed.high_watermark, progressed.log_start);
+        if *sent_end < upper {
+            // Stays queued: `sent` tells whether there is more.
+            follower.told = tell;
+            follower.queued = true;
+            return Outgoing::Batches {
+                address,
+                progressed,
+                from: *sent_end,
+                upper,
+            };
+        }
+        follower.queued = false;
+        if !*answered || follower.told != tell {
+            *answered = true;
+            follower.told = tell;
+            return Outgoing::Advance {
+                address,
+                progressed,
+            };
+        }
+        Outgoing::Nothing
+    }
+
+    /// Batches up to `end` are about to leave for a follower. False if they must not: the role has
+    /// changed since they were read, and they may be another leader's. `more` says to ask again.
+    pub fn sent(&mut self, to: BrokerId, address: Address, end: Offset, more: &mut bool) -> bool {
+        let upper = self.bounds.log_end;
+        let told = self.progressed();
+        let State::Leader(leader) = &mut self.state else {
+            return false;
+        };
+        if leader.epoch != address.epoch {
+            return false;
+        }
+        let Some(follower) = leader.follower_mut(to) else {
+            return false;
+        };
+        let Match::Known {
+            stream,
+            round,
+            sent_end,
+            answered,
+        } = &mut follower.state
+        else {
+            return false;
+        };
+        if (*stream, *round) != (address.stream, address.round) || end <= *sent_end {
+            return false;
+        }
+        *sent_end = end;
+        *answered = true;
+        *more = end < upper || follower.told != (told.high_watermark, told.log_start);
+        follower.queued = *more;
+        true
+    }
+
+    /// The stream by which a follower joined, while its log is known to match.
+    pub fn stream_to(&self, id: BrokerId) -> Option<StreamId> {
+        let State::Leader(leader) = &self.state else {
+            return None;
+        };
+        match leader.follower(id)?.state {
+            Match::Known { stream, .. } => Some(stream),
+            Match::Unknown | Match::Parted => None,
+        }
+    }
+
+    /// Everything that was sent to this follower is durable there.
+    pub fn has_acknowledged_all_sent(&self, id: BrokerId) -> bool {
+        let State::Leader(leader) = &self.state else {
+            return true;
+        };
+        leader
+            .follower(id)
+            .is_none_or(|follower| match follower.state {
+                Match::Known { sent_end, .. } => follower.durable_end >= Some(sent_end),
+                _ => true,
+            })
+    }
+
+    fn progressed(&self) -> Progressed {
+        Progressed {
+            high_watermark: self.high_watermark,
+            log_start: self.bounds.log_start,
+        }
+    }
+
+    /// Rule 3.
+    fn move_high_watermark(&mut self, fx: &mut Effects) {
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        if leader.phase == Phase::Preparing || !self.view.shows(self.me) {
+            return;
+        }
+        if leader.isr.len() < leader.min_isr && !self.rules.omits(Omit::MinIsrGate) {
+            return;
+        }
+        let mut minimum = self.bounds.durable_end;
+        if self.rules.omits(Omit::LeaderInMinimum) {
+            minimum = self.bounds.log_end;
+        }
+        let counts_pending = !self.rules.omits(Omit::PendingAdditions);
+        for id in leader.maximal_isr() {
+            if id == self.me || (!counts_pending && leader.pending.contains(&id)) {
+                continue;
+            }
+            match leader
+                .follower(id)
+                .and_then(|follower| follower.durable_end)
+            {
+                Some(durable_end) => minimum = minimum.min(durable_end),
+                None => return,
+            }
+        }
+        if minimum > self.high_watermark {
+            self.high_watermark = minimum;
+            fx.high_watermark_moved = true;
+            for follower in &mut leader.followers {
+                if !follower.queued && !follower.advance_queued && follower.is_known() {
+                    follower.advance_queued = true;
+                    fx.advance.push(follower.id);
+                }
+            }
+        }
+    }
+
+    /// Rule 5: asks for the ISR that should be, if it is not the one that is.
+    pub(super) fn ask_for_isr(&mut self, now: Moment, fx: &mut Effects) {
+        let State::Leader(leader) = &self.state else {
+            return;
+        };
+        let free = matches!(leader.request, Request::None(from) if from <= now);
+        if leader.phase == Phase::Preparing || !free || !self.view.shows(self.me) {
+            return;
+        }
+        let isr = self.wanted_isr(leader, now);
+        let withdraws = leader.pending.iter().any(|id| !isr.contains(id));
+        let same = isr.len() == leader.isr.len() && isr.iter().all(|id| leader.isr.contains(id));
+        if same && !withdraws {
+            return;
+        }
+        let added: Vec<BrokerId> = isr
+            .iter()
+            .filter(|id| !leader.isr.contains(id) && !leader.pending.contains(id))
+            .copied()
+            .collect();
+        let incarnation = |id: BrokerId| {
+            let known = if id == self.me {
+                self.view.own_epoch
+            } else {
+                leader
+                    .follower(id)
+                    .and_then(|follower| follower.broker_epoch)
+            };
+            (id, known.unwrap_or(BrokerEpoch(-1)))
+        };
+        fx.isr = Some(IsrRequest {
+            epoch: leader.epoch,
+            partition_epoch: leader.partition_epoch,
+            isr: isr.iter().map(|id| incarnation(*id)).collect(),
+        });
+        let confirmed_only = !self.rules.omits(Omit::WaitForConfirmedRemoval);
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        leader.pending.extend(added);
+        leader.request = Request::InFlight;
+        if !confirmed_only {
+            leader.isr.retain(|id| isr.contains(id));
+            self.move_high_watermark(fx);
+        }
+    }
+
+    fn wanted_isr(&self, leader: &Leader, now: Moment) -> Vec<BrokerId> {
+        let log_end = self.bounds.log_end;
+        let lags = |f: &Progress| f.lags(log_end, self.high_watermark, now, &self.rules);
+        let mut isr = leader.isr.clone();
+        for follower in &leader.followers {
+            let removable = isr.len() > leader.min_isr && isr.contains(&follower.id);
+            if removable && lags(follower) {
+                isr.retain(|id| *id != follower.id);
+            }
+        }
+        let mut needed = self.high_watermark;
+        if self.rules.omits(Omit::HighWatermarkToJoin) {
+            needed = Offset::ZERO;
+        }
+        if !self.rules.omits(Omit::EpochStartToJoin) {
+            needed = needed.max(leader.epoch_start);
+        }
+        for follower in &leader.followers {
+            let caught_up = follower.is_known() && follower.durable_end >= Some(needed);
+            let outside = !leader.isr.contains(&follower.id);
+            if outside && follower.may_join && caught_up && !lags(follower) {
+                isr.push(follower.id);
+            }
+        }
+        isr
+    }
+
+    /// The controller has answered, or did not in time. Only an image ends what may be pending.
+    pub fn isr_answered(
+        &mut self,
+        request: &IsrRequest,
+        outcome: IsrOutcome,
+        now: Moment,
+        fx: &mut Effects,
+    ) {
+        let keeps_pending = !self.rules.omits(Omit::RejectionKeepsPending);
+        let backoff = self.rules.isr_backoff;
+        let State::Leader(leader) = &mut self.state else {
+            return;
+        };
+        let current = (leader.epoch, leader.partition_epoch);
+        if current != (request.epoch, request.partition_epoch) {
+            return;
+        }
+        if leader.request != Request::InFlight {
+            return;
+        }
+        leader.request = match outcome {
+            IsrOutcome::Accepted => Request::Accepted,
+            IsrOutcome::Refused => Request::None(now + backoff),
+        };
+        if outcome == IsrOutcome::Refused && !keeps_pending {
+            leader.pending.clear();
+            self.move_high_watermark(fx);
+        }
+        self.validate();
+    }
+
+    /// Whether the replica leads and serves, by an image that shows this incarnation (rule 1).
+    pub fn serving(&self) -> Option<LeaderEpoch> {
+        match &self.state {
+            State::Leader(leader) if leader.phase == Phase::Serving && self.view.shows(self.me) => {
+                Some(leader.epoch)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Where the follower must cut its log; `None` if it is a beginning of the leader's.
+fn parting(join: &Join, log: &dyn LogView) -> Option<Truncate> {
+    let LogBounds {
+        log_start, log_end, ..
+    } = log.bounds();
+    let restart = Truncate {
+        epoch: LeaderEpoch::NONE,
+        end: log_start,
+        log_start,
+    };
+    if join.log_end < log_start {
+        return Some(restart);
+    }
+    if join.last_epoch == LeaderEpoch::NONE {
+        let empty = join.log_end == join.log_start;
+        return if empty && join.log_end <= log_end {
+            None
+        } else {
+            Some(restart)
+        };
+    }
+    let (epoch, end) = log.end_offset_for(join.last_epoch);
+    if epoch == LeaderEpoch::NONE {
+        return Some(restart);
+    }
+    let is_beginning = epoch == join.last_epoch && join.log_end <= end;
+    (!is_beginning).then_some(Truncate {
+        epoch,
+        end,
+        log_start,
+    })
+}
