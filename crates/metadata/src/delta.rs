@@ -21,6 +21,17 @@ pub struct PartitionDelta {
     pub after: Option<Arc<Partition>>,
 }
 
+/// One broker that is not in both images alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerDelta {
+    /// Which broker.
+    pub id: BrokerId,
+    /// As it was; `None` when it is new.
+    pub before: Option<Arc<Broker>>,
+    /// As it is; `None` when it is gone.
+    pub after: Option<Arc<Broker>>,
+}
+
 /// The differences, each list sorted by what it is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
@@ -28,8 +39,8 @@ pub struct Delta {
     pub from: ImageVersion,
     /// The newer version.
     pub to: ImageVersion,
-    /// Brokers registered, changed or gone: as they were and as they are.
-    pub brokers: Vec<(BrokerId, Option<Arc<Broker>>, Option<Arc<Broker>>)>,
+    /// Brokers registered, changed or gone.
+    pub brokers: Vec<BrokerDelta>,
     /// Controllers registered, changed or gone: as they are.
     pub controllers: Vec<(BrokerId, Option<Arc<Controller>>)>,
     /// Topics that are new.
@@ -53,10 +64,12 @@ impl Delta {
             ..Delta::default()
         };
         let (before, after) = (old.maps(), new.maps());
-        for change in sides(before.brokers.diff(after.brokers)) {
-            delta
-                .brokers
-                .push((*change.0, change.1.cloned(), change.2.cloned()));
+        for (id, was, now) in sides(before.brokers.diff(after.brokers)) {
+            delta.brokers.push(BrokerDelta {
+                id: *id,
+                before: was.cloned(),
+                after: now.cloned(),
+            });
         }
         for (id, _, now) in sides(before.controllers.diff(after.controllers)) {
             delta.controllers.push((*id, now.cloned()));

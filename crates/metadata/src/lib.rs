@@ -23,7 +23,7 @@ mod sessions;
 pub use broker::{Broker, Controller, Listener};
 pub use config::{Resource, ResourceKind, names as config_names};
 pub use decide::{Decision, Refusal};
-pub use delta::{Delta, PartitionDelta};
+pub use delta::{BrokerDelta, Delta, PartitionDelta};
 pub use feature::{FeatureRange, SUPPORTED_FEATURES, names as feature_names};
 pub use image::{ApplyError, Image, Load, SnapshotDecoder, SnapshotError, Topic};
 pub use partition::{Partition, Recovery, UNASSIGNED_DIRECTORY};

@@ -69,7 +69,7 @@ impl Image {
             });
         let brokers = self.brokers.values();
         let controllers = self.controllers.values();
-        let producer_ids = (self.next_producer_id.get() > 0).then(|| Record::ProducerIds {
+        let producer_ids = (self.next_producer_id.get() > 0).then_some(Record::ProducerIds {
             next: self.next_producer_id,
             broker: millrace_model::BrokerId::NONE,
             broker_epoch: BrokerEpoch(-1),
