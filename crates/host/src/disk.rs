@@ -103,6 +103,11 @@ pub trait DiskDirectory: Send + Sync + 'static {
     /// Makes everything on its file system survive a power cut (syncfs). Tells of write errors
     /// since the directory was opened, from Linux 5.8 on.
     fn sync_filesystem(&self) -> io::Result<()>;
+    /// Whether [`DiskDirectory::sync_filesystem`] can be trusted to tell of write errors, so that
+    /// one such call may stand for a sync of many files.
+    fn tells_errors_of_filesystem(&self) -> bool {
+        false
+    }
 }
 
 /// Writes `content` to `path` so that after a power cut the file is either the old or the new one:
@@ -289,6 +294,28 @@ impl DiskDirectory for RealDirectory {
     fn sync_filesystem(&self) -> io::Result<()> {
         Ok(rustix::fs::syncfs(&self.0)?)
     }
+
+    fn tells_errors_of_filesystem(&self) -> bool {
+        kernel_is_at_least(5, 8)
+            && rustix::fs::fstatfs(&self.0).is_ok_and(|stat| {
+                let kind = u32::try_from(stat.f_type & 0xffff_ffff).unwrap_or(0);
+                TELLING_FILESYSTEMS.contains(&kind)
+            })
+    }
+}
+
+/// File systems whose syncfs is known to write everything and to tell of errors: ext4, XFS, btrfs,
+/// tmpfs. Stacked and network file systems are left out.
+const TELLING_FILESYSTEMS: [u32; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994];
+
+fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
+    let (found_major, found_minor) = (numbers.next(), numbers.next());
+    (found_major, found_minor) >= (Some(major), Some(minor))
 }
 
 #[cfg(test)]

@@ -1,0 +1,91 @@
+//! What the logs of one directory, and of one store, have in common.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use millrace_host::{DiskDirectory, Host};
+use millrace_model::{DirectoryId, TopicName};
+use tokio::sync::Notify;
+
+use crate::checkpoint::Offsets;
+use crate::handles::Handles;
+use crate::lock;
+use crate::settings::StoreEvents;
+
+/// What all logs of a store share.
+pub(crate) struct Shared {
+    pub(crate) host: Host,
+    pub(crate) events: Arc<dyn StoreEvents>,
+    pub(crate) handles: Handles,
+    /// Bytes in all tails.
+    pub(crate) tail_bytes: AtomicUsize,
+    pub(crate) tail_budget_bytes: usize,
+    pub(crate) producer_expiration: Duration,
+    pub(crate) next_log: AtomicU64,
+}
+
+/// One log directory in use.
+pub(crate) struct Directory {
+    pub(crate) path: PathBuf,
+    pub(crate) id: DirectoryId,
+    pub(crate) root: Arc<dyn DiskDirectory>,
+    /// Whether one sync of the file system may stand for syncs of many files.
+    pub(crate) can_sync_all: bool,
+    /// Held as long as the directory is used.
+    pub(crate) guard: Mutex<Option<Box<dyn Send + Sync>>>,
+    /// Why the directory is offline, once it is.
+    pub(crate) offline: OnceLock<String>,
+    /// A write found no space and waits.
+    pub(crate) full: AtomicBool,
+    /// Bytes that wait to be written.
+    pub(crate) queued_bytes: AtomicUsize,
+    /// Told when bytes have been written.
+    pub(crate) room: Notify,
+    /// What the checkpoint files hold; locked while they are written.
+    pub(crate) persisted: Mutex<Persisted>,
+    /// Logs that could not be opened: what the files say of them is kept.
+    pub(crate) kept: Mutex<BTreeSet<(TopicName, i32)>>,
+    /// A log start moved since the last checkpoint.
+    pub(crate) starts_moved: AtomicBool,
+}
+
+/// The content of a directory's checkpoint files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Persisted {
+    pub(crate) recovery_points: Offsets,
+    pub(crate) log_starts: Offsets,
+    pub(crate) high_watermarks: Offsets,
+}
+
+impl Directory {
+    pub(crate) fn is_offline(&self) -> bool {
+        self.offline.get().is_some()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// Why it is offline.
+    pub(crate) fn reason(&self) -> String {
+        self.offline.get().cloned().unwrap_or_default()
+    }
+
+    /// Takes the directory offline; only the first call is told on.
+    pub(crate) fn fail(&self, shared: &Shared, why: String) {
+        if self.offline.set(why).is_ok() {
+            let why = self.reason();
+            tracing::error!(directory = %self.path.display(), why, "log directory goes offline");
+            shared.events.offline(self.id, &why);
+            self.room.notify_waiters();
+        }
+    }
+
+    /// Lets another process use the directory.
+    pub(crate) fn unlock(&self) {
+        lock(&self.guard).take();
+    }
+}

@@ -1,0 +1,189 @@
+//! Finding records by time.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millrace_host::disk::OpenMode;
+use millrace_model::{LeaderEpoch, Offset, Timestamp};
+
+use super::Log;
+use crate::batch::{self, Header};
+use crate::error::{ReadError, StorageError};
+use crate::index;
+use crate::names::FileKind;
+use crate::segment;
+
+/// Bytes read at once in search of a record.
+const SEARCH_BYTES: usize = 256 << 10;
+
+/// A record found by its time.
+pub type FoundByTime = (Offset, Timestamp, LeaderEpoch);
+
+impl Log {
+    /// The first record whose timestamp is `timestamp` or later, with its own timestamp and leader
+    /// epoch (Kafka method `UnifiedLog.fetchOffsetByTimestamp`).
+    pub async fn offset_for_timestamp(
+        &self,
+        timestamp: Timestamp,
+    ) -> Result<Option<FoundByTime>, ReadError> {
+        let log = self.arc();
+        let tasks = self.shared.host.tasks.clone();
+        let Some(mut from) = tasks.blocking(move || log.time_floor(timestamp)).await? else {
+            return Ok(None);
+        };
+        loop {
+            let batches = self.search(from).await?;
+            if batches.is_empty() {
+                return Ok(None);
+            }
+            for bytes in batches {
+                for (at, header) in batch::whole_batches(&bytes) {
+                    from = header.next_offset();
+                    if header.max_timestamp < timestamp {
+                        continue;
+                    }
+                    let whole = &bytes[at..at + header.size];
+                    let wanted = |found: Timestamp| found >= timestamp;
+                    if let Some(found) = self.find_record(whole, &header, wanted)? {
+                        return Ok(Some(found));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first record with the largest timestamp of the log (KIP-734); `None` in an empty log.
+    pub async fn max_timestamp(&self) -> Result<Option<FoundByTime>, ReadError> {
+        let log = self.arc();
+        let tasks = self.shared.host.tasks.clone();
+        let Some((largest, last)) = tasks.blocking(move || log.largest_timestamp()).await? else {
+            return Ok(None);
+        };
+        for bytes in self.search(last).await? {
+            if let Some((at, header)) = batch::whole_batches(&bytes).next() {
+                let whole = &bytes[at..at + header.size];
+                let wanted = |found: Timestamp| found >= largest;
+                return self.find_record(whole, &header, wanted);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn search(&self, from: Offset) -> Result<Vec<Bytes>, ReadError> {
+        let bounds = self.bounds();
+        let from = from.max(bounds.log_start);
+        let plan = self.read(from, SEARCH_BYTES, bounds.log_end, true)?;
+        plan.load(&self.shared.host.tasks).await
+    }
+
+    fn find_record(
+        &self,
+        whole: &[u8],
+        header: &Header,
+        wanted: impl Fn(Timestamp) -> bool,
+    ) -> Result<Option<FoundByTime>, ReadError> {
+        let log_start = self.bounds().log_start;
+        let records = batch::record_times(whole, header)
+            .map_err(|why| ReadError::Storage(StorageError::corrupt(&self.path(), why)))?;
+        for (offset, timestamp) in records {
+            if offset >= log_start && wanted(timestamp) {
+                return Ok(Some((offset, timestamp, header.leader_epoch)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where to search from for a record at or after `timestamp`; `None` if no segment has one.
+    fn time_floor(&self, timestamp: Timestamp) -> Result<Option<Offset>, ReadError> {
+        for base in self.bases() {
+            let Some((largest, _)) = self.largest_of(base)? else {
+                continue;
+            };
+            if largest < timestamp {
+                continue;
+            }
+            let (waiting, written) = {
+                let mut state = self.state();
+                let Some(segment) = state.segment_mut(base) else {
+                    continue;
+                };
+                let waiting = segment.index.waiting_time_floor(timestamp);
+                (waiting, segment.index.written_times)
+            };
+            let floor = match waiting {
+                Some(entry) => Some(entry),
+                None if written == 0 => None,
+                None => self.time_floor_in_file(base, written, timestamp)?,
+            };
+            let offset = floor.map_or(0, |entry| i64::from(entry.offset));
+            return Ok(Some(base.plus(offset)));
+        }
+        Ok(None)
+    }
+
+    fn time_floor_in_file(
+        &self,
+        base: Offset,
+        entries: u64,
+        timestamp: Timestamp,
+    ) -> Result<Option<index::TimeEntry>, ReadError> {
+        let path = self.path();
+        let disk = self.shared.host.disk.as_ref();
+        let file = match segment::open(disk, &path, base, FileKind::TimeIndex, OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.is_missing_file() => return Ok(None),
+            Err(error) => return Err(ReadError::Storage(error)),
+        };
+        let found = file.len().and_then(|len| {
+            let entries = entries.min(len / index::TIME_ENTRY_BYTES);
+            index::time_floor(file.as_ref(), entries, timestamp)
+        });
+        match found {
+            Ok(found) => Ok(found.map(|(_, entry)| entry)),
+            Err(error) => Err(ReadError::Storage(self.read_failed(error))),
+        }
+    }
+
+    fn largest_timestamp(&self) -> Result<Option<(Timestamp, Offset)>, ReadError> {
+        let mut largest: Option<(Timestamp, Offset)> = None;
+        for base in self.bases() {
+            if let Some(found) = self.largest_of(base)?
+                && largest.is_none_or(|(timestamp, _)| found.0 > timestamp)
+            {
+                largest = Some(found);
+            }
+        }
+        Ok(largest)
+    }
+
+    fn bases(&self) -> Vec<Offset> {
+        self.state()
+            .segments
+            .iter()
+            .map(|segment| segment.base)
+            .collect()
+    }
+
+    /// The largest timestamp of a segment and the last offset of the batch that has it.
+    fn largest_of(&self, base: Offset) -> Result<Option<(Timestamp, Offset)>, ReadError> {
+        {
+            let mut state = self.state();
+            let Some(segment) = state.segment_mut(base) else {
+                return Ok(None);
+            };
+            if let Some(known) = segment.max_timestamp {
+                return Ok(Some(known).filter(|(timestamp, _)| *timestamp >= Timestamp(0)));
+            }
+        }
+        let disk = Arc::clone(&self.shared.host.disk);
+        let last = segment::last_time(disk.as_ref(), &self.path(), base);
+        let last = last.map_err(ReadError::Storage)?;
+        let largest = last.map(|last| (last.timestamp, base.plus(i64::from(last.offset))));
+        if let Some(segment) = self.state().segment_mut(base)
+            && segment.max_timestamp.is_none()
+        {
+            segment.max_timestamp = Some(largest.unwrap_or((Timestamp::NONE, base)));
+        }
+        Ok(largest)
+    }
+}

@@ -1,0 +1,338 @@
+//! One segment of a log: what is kept of it in memory, and how it is found again on disk.
+
+use std::path::Path;
+
+use millrace_host::disk::OpenMode;
+use millrace_host::{Disk, DiskFile};
+use millrace_model::{Offset, Timestamp};
+
+use crate::batch::Header;
+use crate::error::{StorageError, While};
+use crate::index::{self, OffsetEntry, SegmentIndex, TimeEntry};
+use crate::names::{self, FileKind};
+use crate::scan::{Scanner, Step};
+use crate::settings::LogSettings;
+
+/// Positions in an index are 32 bits with sign, so no segment grows beyond this.
+const MAX_SEGMENT_BYTES: u64 = i32::MAX as u64;
+
+/// A segment; the last one of a log is the active one, the others are closed.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) base: Offset,
+    /// Bytes, including those that wait to be written.
+    pub(crate) size: u64,
+    /// Bytes in the file.
+    pub(crate) written: u64,
+    pub(crate) index: SegmentIndex,
+    /// Timestamp of the first batch; `None` while empty. Only kept for the active segment.
+    pub(crate) first_timestamp: Option<Timestamp>,
+    /// The largest timestamp and the last offset of the batch that has it; `None` as long as
+    /// nobody asked for that of a closed segment.
+    pub(crate) max_timestamp: Option<(Timestamp, Offset)>,
+    /// When it became active in this run.
+    pub(crate) created: Timestamp,
+    /// What is taken off `segment.ms`.
+    pub(crate) jitter_ms: i64,
+}
+
+impl Segment {
+    /// An empty segment.
+    pub(crate) fn new(base: Offset, now: Timestamp, jitter_ms: i64) -> Segment {
+        Segment {
+            base,
+            size: 0,
+            written: 0,
+            index: SegmentIndex::default(),
+            first_timestamp: None,
+            max_timestamp: Some((Timestamp::NONE, base)),
+            created: now,
+            jitter_ms,
+        }
+    }
+
+    /// Whether a batch must go into a new segment (Kafka method `LogSegment.shouldRoll`).
+    pub(crate) fn should_roll(
+        &self,
+        batch: &Header,
+        settings: &LogSettings,
+        now: Timestamp,
+    ) -> bool {
+        if self.size == 0 {
+            return index::relative(self.base, batch.last_offset()).is_none();
+        }
+        let waited = match self.first_timestamp {
+            Some(first) if first >= Timestamp(0) => {
+                batch.max_timestamp.get().saturating_sub(first.get())
+            }
+            _ => now.get().saturating_sub(self.created.get()),
+        };
+        let limit = settings.segment_bytes.min(MAX_SEGMENT_BYTES);
+        self.size + batch.size as u64 > limit
+            || waited > settings.segment_ms - self.jitter_ms
+            || self.index.is_full(settings.segment_index_bytes)
+            || index::relative(self.base, batch.last_offset()).is_none()
+    }
+
+    /// Takes a batch in and returns its position (Kafka method `LogSegment.append`).
+    pub(crate) fn add(&mut self, batch: &Header, interval_bytes: u64) -> u64 {
+        let position = self.size;
+        let newest = self
+            .max_timestamp
+            .map_or(Timestamp::NONE, |(timestamp, _)| timestamp);
+        if batch.max_timestamp > newest {
+            self.max_timestamp = Some((batch.max_timestamp, batch.last_offset()));
+        }
+        if self.size == 0 {
+            self.first_timestamp = Some(batch.max_timestamp);
+        }
+        if self.index.bytes_since_entry > interval_bytes
+            && let Some(offset) = index::relative(self.base, batch.last_offset())
+            && let Ok(place) = u32::try_from(position)
+        {
+            self.index.offsets.push(OffsetEntry {
+                offset,
+                position: place,
+            });
+            self.add_time();
+            self.index.bytes_since_entry = 0;
+        }
+        self.index.bytes_since_entry += batch.size as u64;
+        self.size += batch.size as u64;
+        position
+    }
+
+    /// Puts the largest timestamp so far into the time index, unless it is there.
+    pub(crate) fn add_time(&mut self) {
+        if let Some((timestamp, last)) = self.max_timestamp
+            && let Some(offset) = index::relative(self.base, last)
+        {
+            self.index.add_time(TimeEntry { timestamp, offset });
+        }
+    }
+}
+
+/// Opens a file of a segment.
+pub(crate) fn open(
+    disk: &dyn Disk,
+    directory: &Path,
+    base: Offset,
+    kind: FileKind,
+    mode: OpenMode,
+) -> Result<std::sync::Arc<dyn DiskFile>, StorageError> {
+    let path = directory.join(names::file(base, kind));
+    disk.open(&path, mode).doing("opening", &path)
+}
+
+/// Opens a file of a segment unless there is none.
+pub(crate) fn open_if_any(
+    disk: &dyn Disk,
+    directory: &Path,
+    base: Offset,
+    kind: FileKind,
+) -> Result<Option<std::sync::Arc<dyn DiskFile>>, StorageError> {
+    match open(disk, directory, base, kind, OpenMode::Read) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.is_missing_file() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The newest entry of a segment's time index.
+pub(crate) fn last_time(
+    disk: &dyn Disk,
+    directory: &Path,
+    base: Offset,
+) -> Result<Option<TimeEntry>, StorageError> {
+    let path = directory.join(names::file(base, FileKind::TimeIndex));
+    let Some(file) = open_if_any(disk, directory, base, FileKind::TimeIndex)? else {
+        return Ok(None);
+    };
+    let entries = file.len().doing("reading", &path)? / index::TIME_ENTRY_BYTES;
+    match entries.checked_sub(1) {
+        None => Ok(None),
+        Some(last) => index::time_entry(file.as_ref(), last)
+            .doing("reading", &path)
+            .map(Some),
+    }
+}
+
+/// A segment found on disk, ready to be appended to.
+pub(crate) struct Loaded {
+    pub(crate) segment: Segment,
+    /// The offset that follows its last batch.
+    pub(crate) end: Offset,
+    /// Why the bytes behind the last batch are none, if there are any.
+    pub(crate) torn: Option<String>,
+}
+
+/// Loads a segment of `size` bytes whose indexes are in order: only what follows the last entry of
+/// the index is looked at.
+pub(crate) fn load_active(
+    disk: &dyn Disk,
+    directory: &Path,
+    base: Offset,
+    size: u64,
+    now: Timestamp,
+    jitter_ms: i64,
+) -> Result<Loaded, StorageError> {
+    let mut segment = Segment::new(base, now, jitter_ms);
+    (segment.size, segment.written) = (size, size);
+    segment.index.last_time = last_time(disk, directory, base)?;
+    if let Some(last) = segment.index.last_time {
+        let offset = base.plus(i64::from(last.offset));
+        segment.max_timestamp = Some((last.timestamp, offset));
+    }
+    segment.index.written_times = entries(
+        disk,
+        directory,
+        base,
+        FileKind::TimeIndex,
+        index::TIME_ENTRY_BYTES,
+    )?;
+    segment.index.written_offsets = entries(
+        disk,
+        directory,
+        base,
+        FileKind::Index,
+        index::OFFSET_ENTRY_BYTES,
+    )?;
+    let mut start = 0;
+    if let Some(last) = segment.index.written_offsets.checked_sub(1) {
+        let path = directory.join(names::file(base, FileKind::Index));
+        let file = open(disk, directory, base, FileKind::Index, OpenMode::Read)?;
+        let entry = index::offset_entry(file.as_ref(), last).doing("reading", &path)?;
+        start = u64::from(entry.position);
+    }
+    segment.index.bytes_since_entry = size.saturating_sub(start);
+    let path = directory.join(names::file(base, FileKind::Log));
+    let file = open(disk, directory, base, FileKind::Log, OpenMode::Read)?;
+    let first = Scanner::heads(file.as_ref(), 0, size)
+        .next_head()
+        .doing("reading", &path)?;
+    if let Step::Batch(_, first) = first {
+        segment.first_timestamp = Some(first.max_timestamp);
+    }
+    let (end, torn) = load_rest(&mut segment, file.as_ref(), start).doing("reading", &path)?;
+    Ok(Loaded { segment, end, torn })
+}
+
+fn entries(
+    disk: &dyn Disk,
+    directory: &Path,
+    base: Offset,
+    kind: FileKind,
+    entry_bytes: u64,
+) -> Result<u64, StorageError> {
+    let path = directory.join(names::file(base, kind));
+    match open_if_any(disk, directory, base, kind)? {
+        None => Ok(0),
+        Some(file) => Ok(file.len().doing("reading", &path)? / entry_bytes),
+    }
+}
+
+/// Looks at the batches from `start` on: where they end, and the largest timestamp among them.
+fn load_rest(
+    segment: &mut Segment,
+    file: &dyn DiskFile,
+    start: u64,
+) -> std::io::Result<(Offset, Option<String>)> {
+    let mut end = segment.base;
+    if start >= segment.size {
+        let torn = (segment.size > 0).then(|| "its index points behind its end".to_owned());
+        return Ok((end, torn));
+    }
+    let mut scanner = Scanner::heads(file, start, segment.size);
+    loop {
+        match scanner.next_head()? {
+            Step::End => return Ok((end, None)),
+            Step::Torn(why) => return Ok((end, Some(why))),
+            Step::Batch(_, header) => {
+                end = header.next_offset();
+                let newest = segment
+                    .max_timestamp
+                    .map_or(Timestamp::NONE, |(time, _)| time);
+                if header.max_timestamp > newest {
+                    segment.max_timestamp = Some((header.max_timestamp, header.last_offset()));
+                }
+            }
+        }
+    }
+}
+
+/// What going through a whole segment found.
+#[derive(Debug)]
+pub(crate) struct Rebuilt {
+    /// The segment, with all its index entries waiting in memory.
+    pub(crate) segment: Segment,
+    /// The offset that follows its last batch.
+    pub(crate) end: Offset,
+    /// Bytes behind its last batch, and why they are none.
+    pub(crate) torn: Option<(u64, String)>,
+    /// Whether records are missing between or within its batches, as compaction leaves it.
+    pub(crate) sparse: bool,
+}
+
+/// Goes through a segment with checksums, makes its indexes anew in memory and shows each batch to
+/// `visit` (Kafka method `LogSegment.recover`).
+pub(crate) fn rebuild(
+    file: &dyn DiskFile,
+    base: Offset,
+    size: u64,
+    interval_bytes: u64,
+    now: Timestamp,
+    mut visit: impl FnMut(&Header),
+) -> std::io::Result<Rebuilt> {
+    let mut segment = Segment::new(base, now, 0);
+    let mut scanner = Scanner::whole(file, size);
+    let (mut end, mut sparse) = (base, false);
+    let torn = loop {
+        match scanner.next_verified()? {
+            Step::End => break None,
+            Step::Torn(why) => break Some(why),
+            Step::Batch(_, header) => {
+                if header.base_offset < end || index::relative(base, header.last_offset()).is_none()
+                {
+                    break Some(format!("offset {} comes out of order", header.base_offset));
+                }
+                sparse |= header.base_offset > end || header.count != header.last_offset_delta + 1;
+                end = header.next_offset();
+                segment.add(&header, interval_bytes);
+                visit(&header);
+            }
+        }
+    };
+    segment.written = segment.size;
+    segment.add_time();
+    let torn = torn.map(|why| (size - segment.size, why));
+    Ok(Rebuilt {
+        segment,
+        end,
+        torn,
+        sparse,
+    })
+}
+
+/// The first batch of a segment that ends after `target`, where the search by heads begins at
+/// `position`; `None` if there is none before `end`.
+pub(crate) fn seek(
+    file: &dyn DiskFile,
+    position: u64,
+    end: u64,
+    target: Offset,
+) -> std::io::Result<Option<(u64, Header)>> {
+    let mut scanner = Scanner::heads(file, position, end);
+    loop {
+        match scanner.next_head()? {
+            Step::Batch(at, header) if header.last_offset() >= target => {
+                return Ok(Some((at, header)));
+            }
+            Step::Batch(..) => {}
+            Step::End => return Ok(None),
+            Step::Torn(why) => {
+                let what = format!("at position {}: {why}", scanner.position());
+                return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, what));
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Settings of the store and of each log, with Kafka's defaults.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_host::Host;
+use millrace_model::{DirectoryId, Durability, Offset, PartitionId};
+
+/// Which time the records of a topic carry (`message.timestamp.type`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's.
+    #[default]
+    CreateTime,
+    /// The broker's, at the append.
+    LogAppendTime,
+}
+
+/// The settings of one topic that its logs obey; Kafka's names and defaults (class `LogConfig`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// `segment.bytes`: a segment does not grow beyond this.
+    pub segment_bytes: u64,
+    /// `segment.ms`: a segment does not span more time than this, by the records' timestamps.
+    pub segment_ms: i64,
+    /// `segment.jitter.ms`: up to this is taken off `segment_ms`, at random for each segment.
+    pub segment_jitter_ms: i64,
+    /// `index.interval.bytes`: an index entry each time more than this was appended.
+    pub index_interval_bytes: u64,
+    /// `segment.index.bytes`: a full index rolls the segment.
+    pub segment_index_bytes: u64,
+    /// `millrace.durability`: what must have happened before the log calls a batch durable.
+    pub durability: Durability,
+    /// `max.message.bytes`: the largest batch a leader takes.
+    pub max_message_bytes: usize,
+    /// `message.timestamp.type`.
+    pub timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`: how far a timestamp may lie in the past.
+    pub timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`: how far a timestamp may lie in the future.
+    pub timestamp_after_max_ms: i64,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        LogSettings {
+            segment_bytes: 1 << 30,
+            segment_ms: 604_800_000,
+            segment_jitter_ms: 0,
+            index_interval_bytes: 4096,
+            segment_index_bytes: 10 << 20,
+            durability: Durability::Fsync,
+            max_message_bytes: 1_048_588,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: 3_600_000,
+        }
+    }
+}
+
+/// One of `log.dirs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogDirectory {
+    /// Where it is.
+    pub path: PathBuf,
+    /// `directory.id` of its `meta.properties`.
+    pub id: DirectoryId,
+}
+
+/// What the store tells whoever cares; called from a directory's writer thread, so it must be
+/// short and must not block.
+pub trait StoreEvents: Send + Sync + 'static {
+    /// The new `durable_end` of each log that a group commit moved.
+    fn durable(&self, progress: &[(PartitionId, Offset)]);
+    /// A directory failed: nothing in it is read or written any more.
+    fn offline(&self, directory: DirectoryId, why: &str);
+}
+
+/// What a [`crate::Store`] needs.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// `log.dirs`, which must exist; at least one.
+    pub directories: Vec<LogDirectory>,
+    /// Disk, tasks, clock and random numbers.
+    pub host: Host,
+    /// Who is told of durable records and failed directories.
+    pub events: Arc<dyn StoreEvents>,
+    /// Bytes of newest batches kept in memory, over all logs. What is not written yet is kept
+    /// beyond it.
+    pub tail_budget_bytes: usize,
+    /// Files of idle and cold segments kept open, over all logs.
+    pub max_open_files: usize,
+    /// `num.recovery.threads.per.data.dir`.
+    pub recovery_threads: usize,
+    /// Settings of a log found on disk, until [`crate::Log::reconfigure`] gives it its own.
+    pub default_settings: LogSettings,
+    /// `producer.id.expiration.ms`: an idempotent producer silent for longer is forgotten.
+    pub producer_expiration: Duration,
+    /// `log.flush.offset.checkpoint.interval.ms`.
+    pub recovery_checkpoint_interval: Duration,
+    /// `replica.high.watermark.checkpoint.interval.ms`.
+    pub high_watermark_checkpoint_interval: Duration,
+}
+
+impl StoreOptions {
+    /// Options with Kafka's defaults where it has any.
+    pub fn new(
+        directories: Vec<LogDirectory>,
+        host: Host,
+        events: Arc<dyn StoreEvents>,
+    ) -> StoreOptions {
+        StoreOptions {
+            directories,
+            host,
+            events,
+            tail_budget_bytes: 64 << 20,
+            max_open_files: 4096,
+            recovery_threads: 2,
+            default_settings: LogSettings::default(),
+            producer_expiration: Duration::from_secs(86_400),
+            recovery_checkpoint_interval: Duration::from_secs(60),
+            high_watermark_checkpoint_interval: Duration::from_secs(5),
+        }
+    }
+}

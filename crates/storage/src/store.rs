@@ -1,0 +1,359 @@
+//! All log directories of one broker.
+
+pub(crate) mod checkpoints;
+mod open;
+mod ticker;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, RwLock};
+
+use bytes::Bytes;
+use millrace_host::Worker;
+use millrace_host::disk::{OpenMode, Space};
+use millrace_model::{BrokerEpoch, DirectoryId, Offset, PartitionId, TopicName};
+use tokio::sync::oneshot;
+
+use crate::checkpoint;
+use crate::directory::{Directory, Shared};
+use crate::error::{FailedLog, StorageError, While};
+use crate::lock;
+use crate::log::{Log, Mode, State, jitter};
+use crate::names::{
+    self, CLEAN_SHUTDOWN, DELETED_DIRECTORY, FileKind, PARTITION_METADATA, STRAY_DIRECTORY,
+};
+use crate::segment::{self, Segment};
+use crate::settings::{LogSettings, StoreOptions};
+use crate::writer::Job;
+use checkpoints::Which;
+
+/// All logs of one broker; cheap to clone.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+/// A directory with its writer.
+struct Open {
+    directory: Arc<Directory>,
+    writer: Worker<Job>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    options: StoreOptions,
+    directories: Vec<Open>,
+    logs: RwLock<BTreeMap<PartitionId, Arc<Log>>>,
+    /// Held while a log's directory is made.
+    creating: Mutex<()>,
+    closed: AtomicBool,
+}
+
+/// What [`Store::open`] found.
+#[derive(Clone, Debug, Default)]
+pub struct RecoveryReport {
+    /// The broker epoch of the clean stop before; `None` if some directory was not closed in order.
+    pub clean_shutdown: Option<BrokerEpoch>,
+    /// Logs that were opened.
+    pub logs: usize,
+    /// Segments that were gone through with checksums.
+    pub scanned_segments: usize,
+    /// Bytes that were cut off torn ends.
+    pub cut_bytes: u64,
+    /// Partition directories that could not be opened and are left as they are.
+    pub failed: Vec<FailedLog>,
+    /// Directories that could not be used at all, and why.
+    pub offline: Vec<(DirectoryId, String)>,
+}
+
+/// The state of one log directory.
+#[derive(Clone, Debug)]
+pub struct DirectoryState {
+    /// Its identity.
+    pub id: DirectoryId,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Why it is offline, if it is.
+    pub offline: Option<String>,
+    /// A write found no space and waits.
+    pub full: bool,
+}
+
+impl Store {
+    /// Opens all directories and recovers what is in them. Fails if a directory is used by another
+    /// process, or if none can be used.
+    pub async fn open(options: StoreOptions) -> Result<(Store, RecoveryReport), StorageError> {
+        open::store(options).await
+    }
+
+    /// The log of a partition.
+    pub fn log(&self, id: PartitionId) -> Option<Arc<Log>> {
+        self.read_logs().get(&id).cloned()
+    }
+
+    /// All logs, in the order of their ids.
+    pub fn logs(&self) -> Vec<Arc<Log>> {
+        self.read_logs().values().cloned().collect()
+    }
+
+    /// The log directories.
+    pub fn directories(&self) -> Vec<DirectoryState> {
+        let state = |open: &Open| DirectoryState {
+            id: open.directory.id,
+            path: open.directory.path.clone(),
+            offline: open.directory.offline.get().cloned(),
+            full: open.directory.is_full(),
+        };
+        self.0.directories.iter().map(state).collect()
+    }
+
+    /// Room on a directory's file system; may wait for the disk.
+    pub async fn space(&self, id: DirectoryId) -> Result<Space, StorageError> {
+        let open = self
+            .0
+            .directories
+            .iter()
+            .find(|open| open.directory.id == id);
+        let open = open.ok_or_else(|| StorageError::Offline(format!("{id} is unknown")))?;
+        let (path, disk) = (open.directory.path.clone(), self.0.shared.host.disk.clone());
+        let tasks = &self.0.shared.host.tasks;
+        tasks
+            .blocking(move || disk.space(&path).doing("measuring", &path))
+            .await
+    }
+
+    /// Bytes in the in-memory tails of all logs.
+    pub fn tail_bytes(&self) -> usize {
+        self.0.shared.tail_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Files that are open.
+    pub fn open_files(&self) -> usize {
+        self.0.shared.handles.len()
+    }
+
+    /// The log of a partition, made if there is none, in the working directory with the fewest
+    /// logs. It is durable together with its first batch.
+    pub async fn create(
+        &self,
+        id: PartitionId,
+        topic: &TopicName,
+        settings: LogSettings,
+    ) -> Result<Arc<Log>, StorageError> {
+        if let Some(log) = self.log(id) {
+            return Ok(log);
+        }
+        let (inner, topic) = (self.0.clone(), topic.clone());
+        let tasks = self.0.shared.host.tasks.clone();
+        tasks
+            .blocking(move || inner.create(id, topic, settings))
+            .await
+    }
+
+    /// Deletes a log: at once for whoever uses it, then its files. Nothing happens if there is
+    /// none.
+    pub async fn delete(&self, id: PartitionId) -> Result<(), StorageError> {
+        if let Some(path) = self.retire(id, DELETED_DIRECTORY).await? {
+            let disk = self.0.shared.host.disk.clone();
+            let tasks = &self.0.shared.host.tasks;
+            let removed =
+                tasks.blocking(move || disk.remove_directory(&path).doing("removing", &path));
+            removed.await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a log out of use and renames its directory with `-stray`; its files stay.
+    pub async fn rename_stray(&self, id: PartitionId) -> Result<(), StorageError> {
+        if let Some(path) = self.retire(id, STRAY_DIRECTORY).await? {
+            tracing::warn!(path = %path.display(), "nobody claims this partition; keeping it aside");
+        }
+        Ok(())
+    }
+
+    async fn retire(&self, id: PartitionId, suffix: &str) -> Result<Option<PathBuf>, StorageError> {
+        let Some(log) = self.write_logs().remove(&id) else {
+            return Ok(None);
+        };
+        log.state().mode = Mode::Deleted;
+        if log.is_offline() {
+            return Err(StorageError::Offline(log.directory.reason()));
+        }
+        let unique = self.0.shared.host.random.uuid();
+        let name = names::retired(log.topic(), id.index, unique, suffix);
+        let (reply, done) = oneshot::channel();
+        log.submit(Job::Retire {
+            log: log.clone(),
+            name,
+            reply,
+        });
+        let gone = || Err(StorageError::Offline(log.directory.reason()));
+        done.await.unwrap_or_else(|_| gone()).map(Some)
+    }
+
+    /// Closes everything in order: what waits is written and synced, indexes and snapshots are
+    /// completed, and markers say so to the next start, with this broker epoch. Logs take nothing
+    /// more. Closing twice does nothing.
+    pub async fn close(&self, epoch: BrokerEpoch) -> Result<(), StorageError> {
+        if self.0.closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let mut first_error = Ok(());
+        for open in &self.0.directories {
+            let logs = self.0.logs_of(&open.directory);
+            let (reply, done) = oneshot::channel();
+            open.writer.submit(Job::Close {
+                logs: logs.clone(),
+                reply,
+            });
+            let gone = || Err(StorageError::Offline(open.directory.reason()));
+            let mut closed = done.await.unwrap_or_else(|_| gone());
+            if closed.is_ok() {
+                let (inner, directory) = (self.0.clone(), open.directory.clone());
+                let tasks = &self.0.shared.host.tasks;
+                closed = tasks
+                    .blocking(move || inner.mark_closed(&directory, &logs, epoch))
+                    .await;
+            }
+            open.directory.unlock();
+            first_error = first_error.and(closed);
+        }
+        first_error
+    }
+
+    fn read_logs(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<PartitionId, Arc<Log>>> {
+        self.0
+            .logs
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write_logs(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<PartitionId, Arc<Log>>> {
+        self.0
+            .logs
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// The logs in one directory.
+    fn logs_of(&self, directory: &Arc<Directory>) -> Vec<Arc<Log>> {
+        let logs = self
+            .logs
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        logs.values()
+            .filter(|log| Arc::ptr_eq(&log.directory, directory))
+            .cloned()
+            .collect()
+    }
+
+    fn create(
+        &self,
+        id: PartitionId,
+        topic: TopicName,
+        settings: LogSettings,
+    ) -> Result<Arc<Log>, StorageError> {
+        let _creating = lock(&self.creating);
+        let logs = || {
+            self.logs
+                .read()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+        };
+        if let Some(log) = logs().get(&id) {
+            return Ok(log.clone());
+        }
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(StorageError::Offline("the store is closed".to_owned()));
+        }
+        let name = names::partition(&topic, id.index);
+        let disk = self.shared.host.disk.as_ref();
+        for open in &self.directories {
+            let path = open.directory.path.join(&name);
+            if !open.directory.is_offline() && disk.exists(&path) {
+                let why = "it belongs to another topic or is damaged".to_owned();
+                return Err(StorageError::Occupied { path, why });
+            }
+        }
+        let mut crowd: BTreeMap<DirectoryId, usize> = BTreeMap::new();
+        for log in logs().values() {
+            *crowd.entry(log.directory_id()).or_default() += 1;
+        }
+        let usable = self
+            .directories
+            .iter()
+            .filter(|open| !open.directory.is_offline());
+        let count = |open: &&Open| crowd.get(&open.directory.id).copied().unwrap_or(0);
+        let Some(open) = usable.min_by_key(count) else {
+            return Err(StorageError::NoDirectory("all are offline".to_owned()));
+        };
+        checkpoints::forget(&self.shared, &open.directory, &(topic.clone(), id.index))?;
+        let state = match self.make(open, id, &name, settings) {
+            Ok(state) => state,
+            Err(error) => {
+                let _ = disk.remove_directory(&open.directory.path.join(&name));
+                return Err(error);
+            }
+        };
+        let (directory, writer) = (open.directory.clone(), open.writer.clone());
+        let log = Log::new(id, topic, directory, self.shared.clone(), writer, state);
+        self.logs
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .insert(id, log.clone());
+        Ok(log)
+    }
+
+    /// Makes the files of a new log.
+    fn make(
+        &self,
+        open: &Open,
+        id: PartitionId,
+        name: &str,
+        settings: LogSettings,
+    ) -> Result<State, StorageError> {
+        let (disk, path) = (
+            self.shared.host.disk.as_ref(),
+            open.directory.path.join(name),
+        );
+        disk.create_directories(&path).doing("making", &path)?;
+        let identity = path.join(PARTITION_METADATA);
+        let content = Bytes::from(checkpoint::encode_partition_metadata(id.topic));
+        disk.open(&identity, OpenMode::CreateNew)
+            .and_then(|file| file.write_at(&[content], 0))
+            .doing("writing", &identity)?;
+        segment::open(
+            disk,
+            &path,
+            Offset::ZERO,
+            FileKind::Log,
+            OpenMode::CreateNew,
+        )?;
+        let random = self.shared.host.random.clone();
+        let jitter_ms = jitter(&random, &settings);
+        let first = Segment::new(Offset::ZERO, self.shared.host.clock.wall(), jitter_ms);
+        let settings = Arc::new(settings);
+        let mut state = State::new(settings, vec![first], Offset::ZERO, Offset::ZERO, random);
+        state.unborn = true;
+        state.unsynced_names = true;
+        Ok(state)
+    }
+
+    /// Writes the last checkpoints and the marker of a clean stop.
+    fn mark_closed(
+        &self,
+        directory: &Directory,
+        logs: &[Arc<Log>],
+        epoch: BrokerEpoch,
+    ) -> Result<(), StorageError> {
+        checkpoints::write(&self.shared, directory, logs, Which::ALL)?;
+        if !lock(&directory.kept).is_empty() {
+            // The next start must look at the damaged ones again.
+            return Ok(());
+        }
+        let path = directory.path.join(CLEAN_SHUTDOWN);
+        let text = checkpoint::encode_clean_shutdown(epoch);
+        checkpoint::replace(self.shared.host.disk.as_ref(), &path, text)
+    }
+}

@@ -1,0 +1,239 @@
+//! The checkpoint files of a directory, and what must be synced before they may say so.
+//!
+//! A recovery point promises that everything before it is synced: batches, the indexes of closed
+//! segments, and leader epochs. So whatever takes that back, a truncation, lowers it first, and a
+//! checkpoint gathers its offsets under the same lock under which it writes them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use millrace_host::disk::OpenMode;
+use millrace_model::{Offset, TopicName};
+
+use crate::checkpoint::{self, Offsets};
+use crate::directory::{Directory, Persisted, Shared};
+use crate::error::{StorageError, While};
+use crate::lock;
+use crate::log::Log;
+use crate::names::{FileKind, HIGH_WATERMARKS, LOG_STARTS, PARTITION_METADATA, RECOVERY_POINTS};
+use crate::segment;
+use crate::writer::write_epochs;
+
+/// Which files a checkpoint writes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Which {
+    pub(crate) recovery_points: bool,
+    pub(crate) log_starts: bool,
+    pub(crate) high_watermarks: bool,
+}
+
+impl Which {
+    pub(crate) const ALL: Which = Which {
+        recovery_points: true,
+        log_starts: true,
+        high_watermarks: true,
+    };
+
+    fn is_none(self) -> bool {
+        !(self.recovery_points || self.log_starts || self.high_watermarks)
+    }
+}
+
+fn key(log: &Log) -> (TopicName, i32) {
+    (log.topic().clone(), log.id().index)
+}
+
+/// Puts the files in order with `next`, writing those that change.
+fn put(
+    shared: &Shared,
+    directory: &Directory,
+    persisted: &mut Persisted,
+    next: Persisted,
+) -> Result<(), StorageError> {
+    let disk = shared.host.disk.as_ref();
+    let write = |name: &str, old: &mut Offsets, new: Offsets| -> Result<(), StorageError> {
+        if *old != new {
+            checkpoint::write_offsets(disk, &directory.path.join(name), &new)?;
+            *old = new;
+        }
+        Ok(())
+    };
+    write(
+        RECOVERY_POINTS,
+        &mut persisted.recovery_points,
+        next.recovery_points,
+    )?;
+    write(LOG_STARTS, &mut persisted.log_starts, next.log_starts)?;
+    write(
+        HIGH_WATERMARKS,
+        &mut persisted.high_watermarks,
+        next.high_watermarks,
+    )
+}
+
+/// Sees to it that no file says that the log is durable beyond `to`.
+pub(crate) fn lower_recovery_point(
+    shared: &Shared,
+    log: &Log,
+    to: Offset,
+) -> Result<(), StorageError> {
+    let mut persisted = lock(&log.directory.persisted);
+    let mut next = persisted.clone();
+    match next.recovery_points.get_mut(&key(log)) {
+        Some(point) if *point > to => *point = to,
+        _ => return Ok(()),
+    }
+    put(shared, &log.directory, &mut persisted, next)
+}
+
+/// Prepares the files for a log that will be empty and begin at `at`.
+pub(crate) fn restart_at(shared: &Shared, log: &Log, at: Offset) -> Result<(), StorageError> {
+    let mut persisted = lock(&log.directory.persisted);
+    let mut next = persisted.clone();
+    next.recovery_points.remove(&key(log));
+    if next
+        .log_starts
+        .get(&key(log))
+        .is_some_and(|start| *start > at)
+    {
+        next.log_starts.insert(key(log), at);
+    }
+    put(shared, &log.directory, &mut persisted, next)
+}
+
+/// Removes what the files say of an earlier log of this name.
+pub(crate) fn forget(
+    shared: &Shared,
+    directory: &Directory,
+    name: &(TopicName, i32),
+) -> Result<(), StorageError> {
+    let mut persisted = lock(&directory.persisted);
+    let mut next = persisted.clone();
+    next.recovery_points.remove(name);
+    next.log_starts.remove(name);
+    next.high_watermarks.remove(name);
+    put(shared, directory, &mut persisted, next)
+}
+
+/// Writes checkpoints of all logs of a directory.
+pub(crate) fn write(
+    shared: &Shared,
+    directory: &Directory,
+    logs: &[Arc<Log>],
+    which: Which,
+) -> Result<(), StorageError> {
+    if which.is_none() || directory.is_offline() {
+        return Ok(());
+    }
+    if which.recovery_points {
+        for log in logs {
+            sync_closed(shared, log)?;
+            write_epochs(shared.host.disk.as_ref(), log)?;
+        }
+    }
+    let mut persisted = lock(&directory.persisted);
+    let kept = lock(&directory.kept).clone();
+    let retain = |offsets: &Offsets| -> Offsets {
+        let kept = offsets.iter().filter(|(name, _)| kept.contains(*name));
+        kept.map(|(name, offset)| (name.clone(), *offset)).collect()
+    };
+    let mut next = persisted.clone();
+    if which.recovery_points {
+        next.recovery_points = retain(&persisted.recovery_points);
+        for log in logs {
+            let before = persisted.recovery_points.get(&key(log)).copied();
+            let point = recovery_point(log, before.unwrap_or(Offset::ZERO));
+            next.recovery_points.insert(key(log), point);
+        }
+    }
+    if which.log_starts {
+        next.log_starts = retain(&persisted.log_starts);
+        for log in logs {
+            let state = log.state();
+            // As in Kafka, a log that begins with its first segment needs no entry.
+            if state
+                .segments
+                .first()
+                .is_some_and(|first| first.base < state.log_start)
+            {
+                next.log_starts.insert(key(log), state.log_start);
+            }
+        }
+    }
+    if which.high_watermarks {
+        next.high_watermarks = retain(&persisted.high_watermarks);
+        for log in logs {
+            next.high_watermarks
+                .insert(key(log), log.high_watermark_checkpoint());
+        }
+    }
+    put(shared, directory, &mut persisted, next)
+}
+
+/// The largest offset before which everything of the log is synced.
+fn recovery_point(log: &Log, before: Offset) -> Offset {
+    let state = log.state();
+    if state.epochs.changed {
+        return before;
+    }
+    let unsynced = state.unsynced_closed.first().copied();
+    state.synced_end.min(unsynced.unwrap_or(state.synced_end))
+}
+
+/// Syncs what was left behind when segments were closed.
+fn sync_closed(shared: &Shared, log: &Log) -> Result<(), StorageError> {
+    let (closed, generation) = {
+        let state = log.state();
+        (state.unsynced_closed.clone(), state.generation)
+    };
+    if closed.is_empty() {
+        return Ok(());
+    }
+    let (disk, directory) = (shared.host.disk.as_ref(), log.path());
+    for base in &closed {
+        for kind in [FileKind::Log, FileKind::Index, FileKind::TimeIndex] {
+            if let Some(file) = segment::open_if_any(disk, &directory, *base, kind)? {
+                file.sync_data().doing("syncing", &directory)?;
+            }
+        }
+    }
+    sync_names(shared, log)?;
+    let mut state = log.state();
+    if state.generation == generation {
+        state.unsynced_closed.retain(|base| !closed.contains(base));
+        let last = closed.last().copied().unwrap_or(Offset::ZERO);
+        let next = state.segments.iter().find(|segment| segment.base > last);
+        let synced = next.map_or(state.synced_end, |next| next.base);
+        state.synced_end = state.synced_end.max(synced.min(state.durable_end));
+    }
+    Ok(())
+}
+
+/// Syncs the names in a log's directory, and the directory's own if it is new.
+pub(crate) fn sync_names(shared: &Shared, log: &Log) -> Result<(), StorageError> {
+    let unborn = log.state().unborn;
+    let (disk, path) = (shared.host.disk.as_ref(), log.path());
+    if unborn {
+        let identity = path.join(PARTITION_METADATA);
+        let file = disk
+            .open(&identity, OpenMode::Read)
+            .doing("opening", &identity)?;
+        file.sync_data().doing("syncing", &identity)?;
+        log.directory
+            .root
+            .sync()
+            .doing("syncing", &log.directory.path)?;
+    }
+    disk.open_directory(&path)
+        .and_then(|d| d.sync())
+        .doing("syncing", &path)?;
+    if unborn {
+        log.state().unborn = false;
+    }
+    Ok(())
+}
+
+/// Whether a log start moved since the last call.
+pub(crate) fn take_starts_moved(directory: &Directory) -> bool {
+    directory.starts_moved.swap(false, Ordering::Relaxed)
+}

@@ -1,0 +1,391 @@
+//! Opening a store: lock, look, recover, start the writers.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+
+use millrace_host::Disk;
+use millrace_model::{BrokerEpoch, Offset, PartitionId, TopicName};
+use tokio::sync::Notify;
+
+use super::{Inner, Open, RecoveryReport, Store, ticker};
+use crate::checkpoint;
+use crate::directory::{Directory, Persisted, Shared};
+use crate::error::{FailedLog, StorageError, While};
+use crate::handles::Handles;
+use crate::lock;
+use crate::log::{Log, State};
+use crate::names::{
+    self, CLEAN_SHUTDOWN, CLUSTER_METADATA, DELETED_DIRECTORY, FileKind, HIGH_WATERMARKS, LOCK,
+    LOG_STARTS, PARTITION_METADATA, RECOVERY_POINTS, STRAY_DIRECTORY,
+};
+use crate::recover::{self, Known};
+use crate::settings::{LogDirectory, StoreOptions};
+use crate::writer::{Job, Writer, remove_file};
+
+/// A log is told of each time so many have been recovered after a crash.
+const PROGRESS_EVERY: usize = 500;
+
+/// A directory that was locked and looked at, before its logs are opened.
+struct Found {
+    directory: Directory,
+    /// The marker of a clean stop, and the epoch in it.
+    clean: Option<Option<BrokerEpoch>>,
+    /// Names of partition directories.
+    partitions: Vec<(String, TopicName, i32)>,
+}
+
+/// The logs of one directory as they are found, by several threads.
+#[derive(Default)]
+struct Gathered {
+    logs: Vec<(PartitionId, TopicName, State)>,
+    failed: Vec<FailedLog>,
+    kept: BTreeSet<(TopicName, i32)>,
+    scanned: usize,
+    cut_bytes: u64,
+    done: usize,
+}
+
+pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryReport), StorageError> {
+    let shared = Arc::new(Shared {
+        host: options.host.clone(),
+        events: options.events.clone(),
+        handles: Handles::new(options.max_open_files),
+        tail_bytes: AtomicUsize::new(0),
+        tail_budget_bytes: options.tail_budget_bytes,
+        producer_expiration: options.producer_expiration,
+        next_log: AtomicU64::new(0),
+    });
+    let mut opening = Opening::default();
+    for wanted in &options.directories {
+        let (log_directory, disk) = (wanted.clone(), shared.host.disk.clone());
+        let looked = shared
+            .host
+            .tasks
+            .blocking(move || look(disk.as_ref(), &log_directory))
+            .await;
+        match looked {
+            Ok(found) => opening.add(&shared, &options, found).await,
+            Err(error @ StorageError::Locked(_)) => return Err(error),
+            Err(error) => {
+                tracing::error!(path = %wanted.path.display(), %error, "cannot use log directory");
+                opening.report.offline.push((wanted.id, error.to_string()));
+            }
+        }
+    }
+    let Opening {
+        mut report,
+        directories,
+        logs,
+        clean,
+    } = opening;
+    if directories.is_empty() {
+        let why: Vec<String> = report.offline.iter().map(|(_, why)| why.clone()).collect();
+        return Err(StorageError::NoDirectory(why.join("; ")));
+    }
+    report.logs = logs.len();
+    // As Kafka: one epoch, and the same in all of them.
+    let one = clean.iter().all(|epoch| *epoch == clean[0]) && report.offline.is_empty();
+    report.clean_shutdown = clean[0].filter(|_| one);
+    let inner = Arc::new(Inner {
+        shared,
+        options,
+        directories,
+        logs: RwLock::new(logs),
+        creating: Mutex::new(()),
+        closed: AtomicBool::new(false),
+    });
+    inner
+        .shared
+        .host
+        .tasks
+        .spawn(ticker::run(Arc::downgrade(&inner)));
+    Ok((Store(inner), report))
+}
+
+/// What has been opened so far.
+#[derive(Default)]
+struct Opening {
+    report: RecoveryReport,
+    directories: Vec<Open>,
+    logs: BTreeMap<PartitionId, Arc<Log>>,
+    /// The epoch of each directory's clean stop.
+    clean: Vec<Option<BrokerEpoch>>,
+}
+
+impl Opening {
+    /// Recovers one directory and starts its writer.
+    async fn add(&mut self, shared: &Arc<Shared>, options: &StoreOptions, found: Found) {
+        self.clean.push(found.clean.flatten());
+        let (directory, gathered) = recover_all(shared, options, found).await;
+        let writer = start_writer(shared, &directory);
+        self.report.scanned_segments += gathered.scanned;
+        self.report.cut_bytes += gathered.cut_bytes;
+        self.report.failed.extend(gathered.failed);
+        for (id, topic, state) in gathered.logs {
+            let (directory, writer) = (directory.clone(), writer.clone());
+            let log = Log::new(id, topic, directory, shared.clone(), writer, state);
+            if let Some(other) = self.logs.get(&id) {
+                let why = format!("the partition is in {} already", other.path().display());
+                self.report.failed.push(FailedLog {
+                    id: Some(id),
+                    path: log.path(),
+                    why,
+                });
+                lock(&log.directory.kept).insert((log.topic().clone(), id.index));
+            } else {
+                self.logs.insert(id, log);
+            }
+        }
+        self.directories.push(Open { directory, writer });
+    }
+}
+
+fn start_writer(shared: &Arc<Shared>, directory: &Arc<Directory>) -> millrace_host::Worker<Job> {
+    let mut writer = Writer::new(shared.clone(), directory.clone());
+    shared
+        .host
+        .tasks
+        .worker("log-writer", move |jobs| writer.handle(jobs))
+}
+
+/// Locks a directory and looks what is in it.
+fn look(disk: &dyn Disk, wanted: &LogDirectory) -> Result<Found, StorageError> {
+    let path = &wanted.path;
+    disk.create_directories(path).doing("making", path)?;
+    let lock_path = path.join(LOCK);
+    let guard = match disk.lock(&lock_path) {
+        Ok(guard) => guard,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Err(StorageError::Locked(path.clone()));
+        }
+        Err(error) => return Err(StorageError::io("locking", &lock_path, error)),
+    };
+    let root = disk.open_directory(path).doing("opening", path)?;
+    let marker = path.join(CLEAN_SHUTDOWN);
+    let clean = checkpoint::read_identity(disk, &marker)?
+        .map(|text| checkpoint::decode_clean_shutdown(&text));
+    if clean.is_some() {
+        // Before anything changes: the next start must not take it for its own.
+        remove_file(disk, &marker)?;
+        root.sync().doing("syncing", path)?;
+    }
+    let persisted = Persisted {
+        recovery_points: checkpoint::read_offsets(disk, &path.join(RECOVERY_POINTS))?,
+        log_starts: checkpoint::read_offsets(disk, &path.join(LOG_STARTS))?,
+        high_watermarks: checkpoint::read_offsets(disk, &path.join(HIGH_WATERMARKS))?,
+    };
+    let mut partitions = Vec::new();
+    for entry in disk.list(path).doing("listing", path)? {
+        if !entry.is_directory || entry.name == CLUSTER_METADATA {
+            continue;
+        }
+        if entry.name.ends_with(DELETED_DIRECTORY) {
+            let left = path.join(&entry.name);
+            disk.remove_directory(&left).doing("removing", &left)?;
+        } else if let Some((topic, index)) = names::parse_partition(&entry.name) {
+            partitions.push((entry.name, topic, index));
+        } else if !entry.name.ends_with(STRAY_DIRECTORY) {
+            tracing::debug!(name = entry.name, "not a partition's directory");
+        }
+    }
+    let directory = Directory {
+        path: path.clone(),
+        id: wanted.id,
+        can_sync_all: root.tells_errors_of_filesystem(),
+        root,
+        guard: Mutex::new(Some(guard)),
+        offline: OnceLock::new(),
+        full: AtomicBool::new(false),
+        queued_bytes: AtomicUsize::new(0),
+        room: Notify::new(),
+        persisted: Mutex::new(persisted),
+        kept: Mutex::default(),
+        starts_moved: AtomicBool::new(false),
+    };
+    Ok(Found {
+        directory,
+        clean,
+        partitions,
+    })
+}
+
+/// Opens all logs of a directory, on several threads.
+async fn recover_all(
+    shared: &Arc<Shared>,
+    options: &StoreOptions,
+    found: Found,
+) -> (Arc<Directory>, Gathered) {
+    let Found {
+        directory,
+        clean,
+        partitions,
+    } = found;
+    let (directory, total) = (Arc::new(directory), partitions.len());
+    let queue = Arc::new(Mutex::new(VecDeque::from(partitions)));
+    let gathered = Arc::new(Mutex::new(Gathered::default()));
+    let settings = Arc::new(options.default_settings.clone());
+    let mut threads = Vec::new();
+    for _ in 0..options.recovery_threads.clamp(1, total.max(1)) {
+        let (shared, directory) = (shared.clone(), directory.clone());
+        let (queue, gathered, settings) = (queue.clone(), gathered.clone(), settings.clone());
+        let tasks = shared.host.tasks.clone();
+        let work = async move {
+            let tasks = shared.host.tasks.clone();
+            let work = move || loop {
+                let next = lock(&queue).pop_front();
+                let Some((name, topic, index)) = next else {
+                    return;
+                };
+                let opened = open_one(
+                    &shared,
+                    &directory,
+                    clean.is_some(),
+                    &name,
+                    &topic,
+                    index,
+                    &settings,
+                );
+                gather(&directory, &gathered, (name, topic, index), opened, total);
+            };
+            tasks.blocking(work).await;
+        };
+        threads.push(tasks.spawn(work));
+    }
+    for thread in threads {
+        thread.await.expect("recovery does not panic");
+    }
+    let mut gathered = std::mem::take(&mut *lock(&gathered));
+    gathered.logs.sort_by_key(|(id, ..)| *id);
+    *lock(&directory.kept) = std::mem::take(&mut gathered.kept);
+    if gathered.scanned > 0 {
+        let (shared, synced) = (shared.clone(), directory.clone());
+        let tasks = shared.host.tasks.clone();
+        let sync = move || {
+            if synced.can_sync_all
+                && let Err(error) = synced.root.sync_filesystem()
+            {
+                synced.fail(&shared, format!("syncing what was recovered: {error}"));
+            }
+        };
+        tasks.blocking(sync).await;
+    }
+    (directory, gathered)
+}
+
+/// What became of one partition directory.
+enum Opened {
+    Log(PartitionId, Box<recover::Recovered>),
+    /// It was being made when the broker stopped, and holds nothing.
+    Nothing,
+}
+
+fn open_one(
+    shared: &Shared,
+    directory: &Directory,
+    clean: bool,
+    name: &str,
+    topic: &TopicName,
+    index: i32,
+    settings: &Arc<crate::settings::LogSettings>,
+) -> Result<Opened, (Option<PartitionId>, StorageError)> {
+    let disk = shared.host.disk.as_ref();
+    let path = directory.path.join(name);
+    let identity = path.join(PARTITION_METADATA);
+    let text = checkpoint::read_identity(disk, &identity).map_err(|error| (None, error))?;
+    let id = match text.as_deref().map(checkpoint::decode_partition_metadata) {
+        Some(Ok(topic)) => PartitionId { topic, index },
+        unknown => {
+            if is_hollow(disk, &path).map_err(|error| (None, error))? {
+                disk.remove_directory(&path)
+                    .doing("removing", &path)
+                    .map_err(|error| (None, error))?;
+                return Ok(Opened::Nothing);
+            }
+            let why = match unknown {
+                Some(Err(why)) => why,
+                _ => "it is missing".to_owned(),
+            };
+            return Err((None, StorageError::corrupt(&identity, why)));
+        }
+    };
+    let key = (topic.clone(), index);
+    let known = {
+        let persisted = lock(&directory.persisted);
+        let offset = |offsets: &checkpoint::Offsets| offsets.get(&key).copied();
+        Known {
+            clean,
+            recovery_point: offset(&persisted.recovery_points).unwrap_or(Offset::ZERO),
+            log_start: offset(&persisted.log_starts).unwrap_or(Offset::ZERO),
+            high_watermark: offset(&persisted.high_watermarks).unwrap_or(Offset::ZERO),
+            settings: settings.clone(),
+            now: shared.host.clock.wall(),
+            random: shared.host.random.clone(),
+        }
+    };
+    let recovered = recover::open(disk, &path, &known).map_err(|error| (Some(id), error))?;
+    if recovered.scanned > 0 && !directory.can_sync_all {
+        sync_files(disk, &path).map_err(|error| (Some(id), error))?;
+    }
+    Ok(Opened::Log(id, Box::new(recovered)))
+}
+
+/// Whether a partition's directory holds no batch.
+fn is_hollow(disk: &dyn Disk, path: &Path) -> Result<bool, StorageError> {
+    for entry in disk.list(path).doing("listing", path)? {
+        if let Some((_, FileKind::Log)) = names::parse_file(&entry.name) {
+            let file = path.join(&entry.name);
+            let opened = disk.open(&file, millrace_host::disk::OpenMode::Read);
+            if opened.and_then(|file| file.len()).doing("reading", &file)? > 0 {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Syncs every file of a partition's directory and the directory itself.
+fn sync_files(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
+    for entry in disk.list(path).doing("listing", path)? {
+        let file = path.join(&entry.name);
+        let opened = disk.open(&file, millrace_host::disk::OpenMode::ReadWrite);
+        opened
+            .and_then(|file| file.sync_data())
+            .doing("syncing", &file)?;
+    }
+    disk.open_directory(path)
+        .and_then(|d| d.sync())
+        .doing("syncing", path)
+}
+
+fn gather(
+    directory: &Directory,
+    gathered: &Mutex<Gathered>,
+    (name, topic, index): (String, TopicName, i32),
+    opened: Result<Opened, (Option<PartitionId>, StorageError)>,
+    total: usize,
+) {
+    let mut gathered = lock(gathered);
+    gathered.done += 1;
+    match opened {
+        Ok(Opened::Nothing) => {}
+        Ok(Opened::Log(id, recovered)) => {
+            gathered.scanned += recovered.scanned;
+            gathered.cut_bytes += recovered.cut_bytes;
+            gathered.logs.push((id, topic, recovered.state));
+        }
+        Err((id, error)) => {
+            let (path, why) = (directory.path.join(name), error.to_string());
+            tracing::error!(path = %path.display(), why, "cannot open a partition");
+            gathered.kept.insert((topic, index));
+            gathered.failed.push(FailedLog { id, path, why });
+        }
+    }
+    let done = gathered.done;
+    if gathered.scanned > 0 && (done.is_multiple_of(PROGRESS_EVERY) || done == total) {
+        let directory = directory.path.display();
+        tracing::info!(%directory, done, total, "recovering logs after an unclean stop");
+    }
+}

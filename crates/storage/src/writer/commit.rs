@@ -1,0 +1,380 @@
+//! Group commit: write, sync, tell.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use millrace_host::DiskFile;
+use millrace_host::disk::OpenMode;
+use millrace_model::{Durability, Offset, PartitionId};
+
+use super::Writer;
+use crate::error::{StorageError, While};
+use crate::index::MAX_WAITING_ENTRIES;
+use crate::log::{Chunk, Log, Waiter};
+use crate::names::{self, FileKind, PARTITION_METADATA};
+use crate::segment;
+
+/// From this many files on, one sync of the file system takes the place of a sync of each. Each
+/// fdatasync of a file that grew commits the file system's journal, some 0.2 to 1 ms on the disks
+/// we measured and one after the other; syncfs commits it once, but writes what others on the same
+/// file system left behind too, and walks all its inodes in memory.
+const SYNC_ALL_FROM: usize = 8;
+/// Unsynced files of logs under page-cache durability that stay open.
+const MAX_RELAXED_DIRTY_FILES: usize = 256;
+
+/// What a round did for one log.
+struct Written {
+    log: Arc<Log>,
+    end: Offset,
+    durability: Durability,
+    waiters: Vec<Waiter>,
+    /// Names in the log's directory, or the directory itself, must be synced too.
+    unsynced_names: bool,
+    unborn: bool,
+}
+
+impl Written {
+    fn must_sync(&self) -> bool {
+        self.durability == Durability::Fsync || !self.waiters.is_empty()
+    }
+}
+
+/// What is taken out of a log to be written.
+struct Work {
+    chunks: Vec<Chunk>,
+    closing: Vec<Offset>,
+    snapshots: Vec<(Offset, Bytes)>,
+    waiters: Vec<Waiter>,
+    durability: Durability,
+}
+
+fn take_work(log: &Log) -> Work {
+    let mut state = log.state();
+    let pending = &mut state.pending;
+    pending.queued = false;
+    Work {
+        chunks: std::mem::take(&mut pending.chunks),
+        closing: std::mem::take(&mut pending.closing),
+        snapshots: std::mem::take(&mut pending.snapshots),
+        waiters: std::mem::take(&mut pending.waiters),
+        durability: state.settings.durability,
+    }
+}
+
+/// Lets the work wait for space, before whatever came meanwhile.
+fn put_back(log: &Log, work: Work) {
+    for waiter in work.waiters {
+        let _ = waiter.send(Err(StorageError::NoSpace));
+    }
+    let mut state = log.state();
+    let pending = &mut state.pending;
+    let (mut chunks, mut closing, mut snapshots) = (work.chunks, work.closing, work.snapshots);
+    chunks.append(&mut pending.chunks);
+    closing.append(&mut pending.closing);
+    snapshots.append(&mut pending.snapshots);
+    (pending.chunks, pending.closing, pending.snapshots) = (chunks, closing, snapshots);
+    // Nobody needs to tell the writer: it keeps a list of those who wait for space.
+    pending.queued = true;
+}
+
+impl Writer {
+    /// Writes and syncs what is pending in these logs.
+    pub(super) fn commit(&mut self, logs: BTreeMap<u64, Arc<Log>>) {
+        if logs.is_empty() {
+            return;
+        }
+        let mut written = Vec::with_capacity(logs.len());
+        for log in logs.into_values() {
+            if self.directory.is_offline() {
+                self.refuse(&log);
+                continue;
+            }
+            let work = take_work(&log);
+            match self.write(&log, &work) {
+                Ok(()) => written.push(self.note_written(log, work)),
+                Err(StorageError::NoSpace) => {
+                    self.wait_for_space(&log, work);
+                }
+                Err(error) => {
+                    self.directory.fail(&self.shared, error.to_string());
+                    put_back(&log, work);
+                    self.refuse(&log);
+                }
+            }
+        }
+        if self.stalled.is_empty() {
+            self.directory.full.store(false, Ordering::Relaxed);
+        }
+        self.directory.room.notify_waiters();
+        self.finish(written);
+    }
+
+    fn wait_for_space(&mut self, log: &Arc<Log>, work: Work) {
+        if !self.directory.full.swap(true, Ordering::Relaxed) {
+            let directory = self.directory.path.display();
+            tracing::warn!(%directory, "no space left: appends are refused until there is");
+        }
+        put_back(log, work);
+        self.stalled.insert(log.number, log.clone());
+    }
+
+    /// Answers those who wait for a log in a directory that failed.
+    fn refuse(&self, log: &Log) {
+        for waiter in take_work(log).waiters {
+            let _ = waiter.send(Err(StorageError::Offline(self.directory.reason())));
+        }
+    }
+
+    /// Puts a log's pending batches into its files.
+    fn write(&mut self, log: &Arc<Log>, work: &Work) -> Result<(), StorageError> {
+        for run in work.chunks.chunk_by(|a, b| a.segment == b.segment) {
+            let (base, position) = (run[0].segment, run[0].position);
+            let file = self.segment_file(log, base, position)?;
+            let buffers: Vec<Bytes> = run.iter().map(|chunk| chunk.bytes.clone()).collect();
+            let path = || log.path().join(names::file(base, FileKind::Log));
+            self.dirty.insert((log.number, base), file.clone());
+            if let Err(error) = file.write_at(&buffers, position) {
+                return Err(StorageError::io("writing", &path(), error));
+            }
+        }
+        for base in &work.closing {
+            self.write_index(log, *base)?;
+        }
+        for (offset, content) in &work.snapshots {
+            self.write_snapshot(log, *offset, content)?;
+        }
+        Ok(())
+    }
+
+    /// A segment's file to write to, made if the first bytes are to be written.
+    fn segment_file(
+        &self,
+        log: &Log,
+        base: Offset,
+        position: u64,
+    ) -> Result<Arc<dyn DiskFile>, StorageError> {
+        if position > 0
+            && let Some(file) = self.dirty.get(&(log.number, base))
+        {
+            return Ok(file.clone());
+        }
+        let path = log.path().join(names::file(base, FileKind::Log));
+        let disk = self.shared.host.disk.as_ref();
+        let key = log.key(base, FileKind::Log);
+        let file = self
+            .shared
+            .handles
+            .open(disk, key, &path, OpenMode::Create)
+            .doing("opening", &path)?;
+        if position == 0 {
+            file.set_len(0).doing("emptying", &path)?;
+            log.state().unsynced_names = true;
+        }
+        Ok(file)
+    }
+
+    /// Notes in memory what is in the files now.
+    fn note_written(&self, log: Arc<Log>, work: Work) -> Written {
+        let bytes: usize = work.chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+        self.directory
+            .queued_bytes
+            .fetch_sub(bytes, Ordering::Relaxed);
+        let mut state = log.state();
+        for chunk in &work.chunks {
+            if let Some(segment) = state.segment_mut(chunk.segment) {
+                segment.written = chunk.position + chunk.bytes.len() as u64;
+            }
+        }
+        if let Some(last) = work.chunks.last() {
+            state.written_end = last.end;
+        }
+        if let Some((offset, _)) = work.snapshots.last() {
+            state.snapshot_end = *offset;
+        }
+        state.unsynced_closed.extend(&work.closing);
+        let end = state.written_end;
+        if work.durability == Durability::PageCache {
+            state.durable_end = end;
+        }
+        let (unsynced_names, unborn) = (state.unsynced_names, state.unborn);
+        let crowded = state.active().index.offsets.len() >= MAX_WAITING_ENTRIES;
+        let active = state.active().base;
+        state.validate();
+        drop(state);
+        if crowded {
+            // Only memory is at stake: a full disk will be found by the next write.
+            if let Err(error) = self.write_index(&log, active)
+                && !matches!(error, StorageError::NoSpace)
+            {
+                self.directory.fail(&self.shared, error.to_string());
+            }
+        }
+        let (waiters, durability) = (work.waiters, work.durability);
+        Written {
+            log,
+            end,
+            durability,
+            waiters,
+            unsynced_names,
+            unborn,
+        }
+    }
+
+    /// Makes the round durable and tells of it.
+    fn finish(&mut self, written: Vec<Written>) {
+        if !self.directory.is_offline() {
+            let relaxed = written
+                .iter()
+                .filter(|w| w.durability == Durability::PageCache);
+            self.tell(&relaxed.map(|w| (w.log.id(), w.end)).collect::<Vec<_>>());
+        }
+        if let Err(error) = self.sync(&written) {
+            self.directory.fail(&self.shared, error.to_string());
+        }
+        let offline = self.directory.is_offline();
+        let mut progress = Vec::with_capacity(written.len());
+        for Written {
+            log,
+            end,
+            durability,
+            waiters,
+            unsynced_names,
+            unborn,
+        } in written
+        {
+            let synced = durability == Durability::Fsync || !waiters.is_empty();
+            if synced && !offline {
+                let mut state = log.state();
+                state.synced_end = end;
+                state.durable_end = state.durable_end.max(end);
+                state.unsynced_names &= !unsynced_names;
+                state.unborn &= !unborn;
+                drop(state);
+                if durability == Durability::Fsync {
+                    progress.push((log.id(), end));
+                }
+            }
+            for waiter in waiters {
+                let answer = match offline {
+                    true => Err(StorageError::Offline(self.directory.reason())),
+                    false => Ok(()),
+                };
+                let _ = waiter.send(answer);
+            }
+            self.evictable.push_back((Arc::downgrade(&log), end));
+        }
+        if !offline {
+            self.tell(&progress);
+        }
+        self.evict();
+    }
+
+    fn tell(&self, progress: &[(PartitionId, Offset)]) {
+        if !progress.is_empty() {
+            self.shared.events.durable(progress);
+        }
+    }
+
+    /// Syncs the files, names and directories of a round.
+    fn sync(&mut self, written: &[Written]) -> Result<(), StorageError> {
+        let mut files = Vec::new();
+        let (mut directories, mut identities) = (Vec::new(), Vec::new());
+        for done in written.iter().filter(|done| done.must_sync()) {
+            let number = done.log.number;
+            let own = (number, Offset(i64::MIN))..=(number, Offset(i64::MAX));
+            files.extend(
+                self.dirty
+                    .range(own)
+                    .map(|(key, file)| (*key, file.clone())),
+            );
+            if done.unsynced_names {
+                directories.push(done.log.path());
+            }
+            if done.unborn {
+                identities.push(done.log.path().join(PARTITION_METADATA));
+            }
+        }
+        let relaxed = self.dirty.len() - files.len();
+        if relaxed > MAX_RELAXED_DIRTY_FILES {
+            files = self
+                .dirty
+                .iter()
+                .map(|(key, file)| (*key, file.clone()))
+                .collect();
+        }
+        let count = files.len() + directories.len() + identities.len();
+        if count >= SYNC_ALL_FROM && self.directory.can_sync_all {
+            let root = &self.directory.path;
+            self.directory
+                .root
+                .sync_filesystem()
+                .doing("syncing", root)?;
+            self.dirty.clear();
+            return Ok(());
+        }
+        let disk = self.shared.host.disk.as_ref();
+        for (key, file) in files {
+            let path = self.directory.path.join(names::file(key.1, FileKind::Log));
+            file.sync_data().doing("syncing", &path)?;
+            self.dirty.remove(&key);
+        }
+        for path in &identities {
+            let file = disk.open(path, OpenMode::Read).doing("opening", path)?;
+            file.sync_data().doing("syncing", path)?;
+        }
+        for path in &directories {
+            disk.open_directory(path)
+                .and_then(|d| d.sync())
+                .doing("syncing", path)?;
+        }
+        if !identities.is_empty() {
+            self.directory
+                .root
+                .sync()
+                .doing("syncing", &self.directory.path)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the oldest batches leave memory until the budget holds.
+    fn evict(&mut self) {
+        let tails = &self.shared.tail_bytes;
+        while tails.load(Ordering::Relaxed) > self.shared.tail_budget_bytes
+            && let Some((log, end)) = self.evictable.pop_front()
+        {
+            if let Some(log) = log.upgrade() {
+                let freed = {
+                    let mut state = log.state();
+                    let end = end.min(state.written_end);
+                    state.tail.evict_to(end)
+                };
+                tails.fetch_sub(freed, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Writes a producer snapshot's file.
+    pub(super) fn write_snapshot(
+        &self,
+        log: &Log,
+        offset: Offset,
+        content: &Bytes,
+    ) -> Result<Arc<dyn DiskFile>, StorageError> {
+        let directory = log.path();
+        let path = directory.join(names::file(offset, FileKind::Snapshot));
+        let disk = self.shared.host.disk.as_ref();
+        let file = segment::open(
+            disk,
+            &directory,
+            offset,
+            FileKind::Snapshot,
+            OpenMode::Create,
+        )?;
+        file.set_len(0).doing("emptying", &path)?;
+        file.write_at(std::slice::from_ref(content), 0)
+            .doing("writing", &path)?;
+        Ok(file)
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of the store from outside.
+
+#![allow(clippy::unwrap_used)] // Helpers outside of test functions unwrap as tests do.
+
+mod store;
+mod support;
