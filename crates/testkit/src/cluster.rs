@@ -73,6 +73,7 @@ pub struct Cluster {
     folder: PathBuf,
     system: System,
     cluster_id: String,
+    keep: bool,
 }
 
 impl Cluster {
@@ -111,7 +112,13 @@ impl Cluster {
             folder,
             system: options.system.clone(),
             cluster_id,
+            keep: false,
         }
+    }
+
+    /// Keeps the directories when the cluster is dropped, or not.
+    pub fn keep_if(&mut self, keep: bool) {
+        self.keep = keep;
     }
 
     /// Whose brokers these are.
@@ -318,7 +325,8 @@ impl Drop for Cluster {
         for node in self.nodes.values_mut() {
             node.kill_if_running();
         }
-        if std::thread::panicking() || std::env::var_os("MILLRACE_TEST_KEEP").is_some() {
+        if self.keep || std::thread::panicking() || std::env::var_os("MILLRACE_TEST_KEEP").is_some()
+        {
             keep(&self.folder);
         } else {
             let _ = std::fs::remove_dir_all(&self.folder);
