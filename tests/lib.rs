@@ -5,12 +5,8 @@
 
 pub mod gap;
 pub mod load;
-pub mod outcome;
 pub mod readers;
 pub mod report;
 pub mod run;
-pub mod workload;
 
-pub use outcome::Outcome;
-pub use run::Run;
-pub use workload::Workload;
+pub use run::{Run, Workload};
