@@ -55,15 +55,6 @@ impl Raft for Answers {
         Ok(Response::new(raft::AppendReply::default()))
     }
 
-    type StreamStream = tokio_stream::Empty<Result<raft::AppendReply, Status>>;
-
-    async fn stream(
-        &self,
-        _: Request<Streaming<raft::AppendRequest>>,
-    ) -> Result<Response<Self::StreamStream>, Status> {
-        Ok(Response::new(tokio_stream::empty()))
-    }
-
     async fn request_vote(
         &self,
         _: Request<raft::VoteRequest>,

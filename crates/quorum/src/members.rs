@@ -1,0 +1,98 @@
+//! The other nodes of the quorum, as this node reaches them and hears of their leader.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use millrace_host::Clock;
+use millrace_model::BrokerId;
+use millrace_rpc::{Channels, PeerListener};
+use tokio::time::Instant;
+
+use crate::types::{Place, RaftId};
+
+/// How long after its last message a leader counts as alive: a few heartbeats.
+const LEADER_FRESH: Duration = Duration::from_millis(400);
+
+/// Where the others are, and who led last; clones share it.
+#[derive(Clone)]
+pub(crate) struct Members {
+    pub(crate) me: RaftId,
+    pub(crate) channels: Channels,
+    /// Nodes whose address the configuration gives.
+    configured: Arc<BTreeSet<BrokerId>>,
+    clock: Clock,
+    heard: Arc<Mutex<Heard>>,
+}
+
+#[derive(Default)]
+struct Heard {
+    leader: Option<(RaftId, Instant)>,
+    /// The last leader before this node led itself.
+    predecessor: Option<RaftId>,
+}
+
+impl Members {
+    pub(crate) fn new(
+        me: RaftId,
+        channels: Channels,
+        configured: BTreeMap<BrokerId, Place>,
+        clock: Clock,
+    ) -> Members {
+        for (node, place) in &configured {
+            channels.set_address(*node, PeerListener::Controller, &place.host, place.port);
+        }
+        let configured = Arc::new(configured.into_keys().collect());
+        Members {
+            me,
+            channels,
+            configured,
+            clock,
+            heard: Arc::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A member says where it listens; what the configuration says goes before it.
+    pub(crate) fn learn_place(&self, node: BrokerId, place: &Place) {
+        if !self.configured.contains(&node) && place.port != 0 {
+            self.channels
+                .set_address(node, PeerListener::Controller, &place.host, place.port);
+        }
+    }
+
+    /// Every configured voter but this node.
+    pub(crate) fn others(&self) -> impl Iterator<Item = BrokerId> + '_ {
+        self.configured
+            .iter()
+            .copied()
+            .filter(|node| *node != self.me.node)
+    }
+
+    /// The leader spoke.
+    pub(crate) fn heard_leader(&self, leader: RaftId) {
+        let now = self.clock.now();
+        let mut heard = self.lock();
+        heard.leader = Some((leader, now));
+        heard.predecessor = Some(leader);
+    }
+
+    /// The leader that spoke within the last moments.
+    pub(crate) fn live_leader(&self) -> Option<RaftId> {
+        let (leader, at) = self.lock().leader?;
+        (self.clock.now() < at + LEADER_FRESH).then_some(leader)
+    }
+
+    /// The leader is known to be gone.
+    pub(crate) fn forget_leader(&self) {
+        self.lock().leader = None;
+    }
+
+    /// Whoever led before this node does.
+    pub(crate) fn predecessor(&self) -> Option<RaftId> {
+        self.lock().predecessor
+    }
+}
