@@ -5,8 +5,12 @@
 
 pub mod gap;
 pub mod load;
+pub mod outcome;
 pub mod readers;
 pub mod report;
 pub mod run;
+pub mod workload;
 
-pub use run::{Run, Workload};
+pub use outcome::Outcome;
+pub use run::Run;
+pub use workload::Workload;

@@ -129,6 +129,54 @@ pub fn client(bootstrap: &str) -> ClientConfig {
     config
 }
 
+/// Sends one record that is not retried; the offset it got, or the error that the client names.
+pub fn send_one(
+    bootstrap: &str,
+    topic: &str,
+    partition: i32,
+    value: &[u8],
+    acks: &str,
+) -> Result<i64, String> {
+    let answers = Shared::default();
+    let mut config = client(bootstrap);
+    config
+        .set("acks", acks)
+        .set("message.send.max.retries", "0")
+        .set("request.timeout.ms", "3000")
+        .set("socket.timeout.ms", "5000")
+        .set("message.timeout.ms", "10000");
+    let listener = Listener {
+        answers: answers.clone(),
+    };
+    let producer: ThreadedProducer<Listener> = config
+        .create_with_context(listener)
+        .expect("the settings of the producer are right");
+    let nobody = Mark {
+        producer: 0,
+        sequence: 0,
+    };
+    let record = BaseRecord::with_opaque_to(topic, Box::new((partition, nobody)))
+        .payload(value)
+        .key("")
+        .partition(partition);
+    producer
+        .send(record)
+        .map_err(|(error, _)| error.to_string())?;
+    producer
+        .flush(Duration::from_secs(20))
+        .map_err(|error| error.to_string())?;
+    let answers = lock(&answers);
+    match answers.acked.first() {
+        Some(acked) => Ok(acked.offset),
+        None => Err(answers
+            .errors
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ")),
+    }
+}
+
 fn producer(bootstrap: &str, pace: &Pace, answers: Shared) -> ThreadedProducer<Listener> {
     let mut config = client(bootstrap);
     config

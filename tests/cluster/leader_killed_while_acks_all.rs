@@ -1,23 +1,19 @@
-//! The leader of a partition is killed with -9 under acks=all; it comes back later.
+//! The leader of partitions is killed with -9 under acks=all; it comes back later.
+//! (R01, R18, R37, R38, R39)
 
 use std::time::Duration;
 
 use millrace_testkit::{Cluster, Options};
-use millrace_tests::run::TOPIC;
 use millrace_tests::{Run, Workload};
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
 fn leader_killed_while_acks_all() {
     let mut run = Run::start("leader killed", &Options::three(), &Workload::default());
-    let controller = run.cluster.controller();
-    let partition = if run.cluster.leader_of(TOPIC, 0) == controller {
-        1
-    } else {
-        0
-    };
-    let leader = run.cluster.leader_of(TOPIC, partition);
+    let (leader, _) = run.leader_and_controller();
     run.strike(leader, Cluster::kill);
-    run.wait_progress(Duration::from_secs(60));
+    run.wait_progress(MINUTE);
     run.cluster.restart(leader);
     run.finish()
         .expect_sound()

@@ -5,15 +5,16 @@ use std::io;
 use std::time::Duration;
 
 use kafka_protocol::messages::create_topics_request as create;
+use kafka_protocol::messages::describe_configs_request as describe;
 use kafka_protocol::messages::describe_quorum_request as quorum;
 use kafka_protocol::messages::elect_leaders_request as elect;
 use kafka_protocol::messages::incremental_alter_configs_request as incremental;
 use kafka_protocol::messages::list_offsets_request as offsets;
 use kafka_protocol::messages::metadata_request as metadata;
 use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, DeleteTopicsRequest, DescribeQuorumRequest, ElectLeadersRequest,
-    IncrementalAlterConfigsRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse,
-    TopicName, delete_topics_request,
+    BrokerId, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
+    DescribeQuorumRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest, ListOffsetsRequest,
+    MetadataRequest, MetadataResponse, TopicName, delete_topics_request,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 
@@ -170,20 +171,45 @@ impl Admin {
         }
     }
 
+    /// The value of one setting of a topic.
+    pub fn topic_config(&self, topic: &str, key: &str) -> Result<String, String> {
+        let resource = describe::DescribeConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text(topic))
+            .with_configuration_keys(Some(vec![text(key)]));
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+        let answer = self.ask(&request, 4)?;
+        let result = answer.results.first().ok_or("no result for the topic")?;
+        let config = result.configs.first();
+        let config =
+            config.ok_or_else(|| format!("no such setting: error {}", result.error_code))?;
+        let value = config.value.as_ref().map(|value| value.to_string());
+        Ok(value.unwrap_or_default())
+    }
+
     /// Moves the leadership of these partitions to their preferred leaders.
     pub fn elect_preferred(&self, topic: &str, partitions: &[i32]) -> Result<(), String> {
+        self.elect(topic, partitions, 0)
+    }
+
+    /// Gives these partitions a leader that may lack committed records.
+    pub fn elect_unclean(&self, topic: &str, partitions: &[i32]) -> Result<(), String> {
+        self.elect(topic, partitions, 1)
+    }
+
+    fn elect(&self, topic: &str, partitions: &[i32], kind: i8) -> Result<(), String> {
         let named = elect::TopicPartitions::default()
             .with_topic(TopicName(text(topic)))
             .with_partitions(partitions.to_vec());
         let request = ElectLeadersRequest::default()
-            .with_election_type(0)
+            .with_election_type(kind)
             .with_topic_partitions(Some(vec![named]))
             .with_timeout_ms(10_000);
         let answer = self.ask(&request, 2)?;
         let results = answer.replica_election_results.iter();
         let failed = results
             .flat_map(|topic| &topic.partition_result)
-            // 84: the preferred leader leads already.
+            // 84: it leads already.
             .find(|result| result.error_code != 0 && result.error_code != 84);
         match failed {
             None if answer.error_code == 0 => Ok(()),

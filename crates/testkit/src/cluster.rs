@@ -53,6 +53,12 @@ impl Options {
         self
     }
 
+    /// The same with only the first so many nodes as controllers.
+    pub fn controllers(mut self, controllers: usize) -> Options {
+        self.controllers = Some(controllers);
+        self
+    }
+
     /// The same with so many nodes.
     pub fn nodes(mut self, nodes: usize) -> Options {
         self.nodes = nodes;
@@ -67,6 +73,7 @@ pub struct Cluster {
     folder: PathBuf,
     system: System,
     cluster_id: String,
+    keep: bool,
 }
 
 impl Cluster {
@@ -105,7 +112,13 @@ impl Cluster {
             folder,
             system: options.system.clone(),
             cluster_id,
+            keep: false,
         }
+    }
+
+    /// Keeps the directories when the cluster is dropped, or not.
+    pub fn keep_if(&mut self, keep: bool) {
+        self.keep = keep;
     }
 
     /// Whose brokers these are.
@@ -243,6 +256,48 @@ impl Cluster {
         });
     }
 
+    /// Waits until every voter of the metadata quorum holds what its leader held at the call.
+    pub fn wait_voters_caught_up(&self, limit: Duration) {
+        let admin = self.admin();
+        let target = wait::until("a quorum", limit, || {
+            let quorum = admin.quorum()?;
+            let mut voters = quorum.voters.iter();
+            let leader = voters.find(|voter| voter.node == quorum.leader);
+            leader
+                .map(|voter| voter.log_end)
+                .ok_or_else(|| format!("{quorum:?}"))
+        });
+        wait::until(&format!("all voters at {target}"), limit, || {
+            let quorum = admin.quorum()?;
+            if quorum.voters.iter().all(|voter| voter.log_end >= target) {
+                Ok(())
+            } else {
+                Err(format!("{quorum:?}"))
+            }
+        });
+    }
+
+    /// The first node that is not this one.
+    pub fn other_than(&self, id: NodeId) -> NodeId {
+        let other = self.nodes.keys().find(|other| **other != id);
+        *other.unwrap_or_else(|| panic!("there is only node {id}"))
+    }
+
+    /// All nodes but this one.
+    pub fn all_but(&self, id: NodeId) -> Vec<NodeId> {
+        let others = self.nodes.keys().filter(|other| **other != id);
+        others.copied().collect()
+    }
+
+    /// Removes a stopped node's data, formats it as a new disk would be and starts it again.
+    pub fn restart_wiped(&mut self, id: NodeId) {
+        let cluster_id = self.cluster_id.clone();
+        let node = self.node_mut(id);
+        node.wipe();
+        node.format(&cluster_id);
+        self.restart(id);
+    }
+
     /// The leader of a partition now; waits for there to be one.
     pub fn leader_of(&self, topic: &str, partition: i32) -> NodeId {
         let admin = self.admin();
@@ -270,7 +325,8 @@ impl Drop for Cluster {
         for node in self.nodes.values_mut() {
             node.kill_if_running();
         }
-        if std::thread::panicking() || std::env::var_os("MILLRACE_TEST_KEEP").is_some() {
+        if self.keep || std::thread::panicking() || std::env::var_os("MILLRACE_TEST_KEEP").is_some()
+        {
             keep(&self.folder);
         } else {
             let _ = std::fs::remove_dir_all(&self.folder);

@@ -612,7 +612,7 @@ fn two_replicas_explored() {
 fn two_and_three_replicas_explored_deeply() {
     for (brokers, replicas, min_insync) in [(2, 2, 2), (2, 2, 1), (3, 3, 2), (3, 2, 2)] {
         let start = World::new(brokers, replicas, min_insync);
-        let (states, depth) = explore(start, 12, 300_000);
+        let (states, depth) = explore(start, 12, from_environment("MODEL_STATES", 300_000));
         eprintln!("{brokers} brokers, {replicas} replicas: {states} states to depth {depth}");
     }
 }
@@ -646,7 +646,7 @@ fn is_everyday(step: Step) -> bool {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: cases(), max_shrink_iters: 4000, failure_persistence: None,
+        cases: from_environment("PROPTEST_CASES", 100) as u32, max_shrink_iters: 4000, failure_persistence: None,
         ..ProptestConfig::default()
     })]
 
@@ -660,8 +660,10 @@ proptest! {
     }
 }
 
-/// `PROPTEST_CASES` for long runs.
-fn cases() -> u32 {
-    let asked = std::env::var("PROPTEST_CASES").ok();
-    asked.and_then(|cases| cases.parse().ok()).unwrap_or(100)
+/// A number from the environment, for long runs.
+fn from_environment(name: &str, usual: usize) -> usize {
+    let asked = std::env::var(name).ok();
+    asked
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(usual)
 }

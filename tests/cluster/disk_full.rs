@@ -1,0 +1,88 @@
+//! A broker's disk fills up: it refuses writes and lives on, the others go on without it, and it
+//! recovers by itself when there is space again. (R30)
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use millrace_testkit::{Cluster, Options};
+use millrace_tests::run::TOPIC;
+use millrace_tests::{Run, Workload};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A small file system of its own.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn new(megabytes: u32) -> SmallDisk {
+        let folder = tempfile::tempdir()
+            .expect("a directory for temporary files")
+            .keep();
+        let size = format!("size={megabytes}m");
+        let mut mount = Command::new("mount");
+        mount
+            .args(["-t", "tmpfs", "-o", &size, "none"])
+            .arg(&folder);
+        assert!(
+            mount.status().is_ok_and(|status| status.success()),
+            "a small tmpfs could not be mounted; this test needs root"
+        );
+        SmallDisk(folder)
+    }
+
+    fn fill(&self) {
+        let mut file = File::create(self.0.join("filler")).expect("there is space for a name");
+        let block = vec![1; 4096];
+        while file.write_all(&block).is_ok() {}
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.0.join("filler")).expect("it was filled");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn full(name: &str, pick: impl FnOnce(&Cluster) -> i32) {
+    // Every node gets a small disk, since who controls is known only later.
+    let disks: Vec<SmallDisk> = (0..3).map(|_| SmallDisk::new(256)).collect();
+    let mut options = Options::three().with("log.segment.bytes", "16777216");
+    options.data = (1..)
+        .zip(disks.iter().map(|disk| disk.0.join("data")))
+        .collect();
+    let cluster = Cluster::start(&options);
+    let victim = pick(&cluster);
+    let mut run = Run::on(name, cluster, &Workload::default());
+    run.strike(victim, |_, node| disks[node as usize - 1].fill());
+    run.wait_progress_of_others(MINUTE);
+    let alive = run.cluster.node_mut(victim).is_running();
+    assert!(alive, "a full disk ends no broker");
+    run.cluster
+        .admin()
+        .partitions(TOPIC)
+        .expect("metadata is still served");
+    disks[victim as usize - 1].free();
+    run.wait_progress(MINUTE);
+    run.cluster.wait_in_sync(TOPIC, MINUTE);
+    run.finish().expect_sound();
+}
+
+#[test]
+fn disk_full() {
+    full("disk full", |cluster| {
+        cluster.other_than(cluster.controller())
+    });
+}
+
+#[test]
+fn disk_of_the_controller_full() {
+    full("disk of the controller full", Cluster::controller);
+}
