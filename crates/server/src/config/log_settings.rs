@@ -2,7 +2,6 @@
 
 use std::str::FromStr;
 
-use millrace_metadata::config_names;
 use millrace_model::Durability;
 use millrace_storage::{LogSettings, TimestampType};
 
