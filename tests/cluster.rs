@@ -3,6 +3,8 @@
 
 #[path = "cluster/all_brokers_killed_at_once.rs"]
 mod all_brokers_killed_at_once;
+#[path = "cluster/bit_flipped_in_a_sealed_segment.rs"]
+mod bit_flipped_in_a_sealed_segment;
 #[path = "cluster/broker_cut_off_from_the_others.rs"]
 mod broker_cut_off_from_the_others;
 #[path = "cluster/broker_stopped_for_ten_seconds.rs"]

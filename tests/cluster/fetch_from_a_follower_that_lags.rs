@@ -70,8 +70,9 @@ fn fetch_from_a_follower_that_lags() {
         .offset;
     assert!(end >= 2);
     let error = fetch(follower, end).error_code;
-    assert_ne!(
-        error, 1,
+    // Stock Kafka answers so beyond the end of the follower's own log.
+    assert!(
+        error != 1 || !cluster.system().is_millrace(),
         "OFFSET_OUT_OF_RANGE for an offset that the leader has exposed"
     );
     cluster.links().heal();

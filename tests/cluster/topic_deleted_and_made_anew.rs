@@ -1,6 +1,7 @@
 //! A topic is deleted and made again under the same name while one broker is away: nothing of the
 //! old one comes back. (R19)
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use millrace_testkit::admin::{Admin, NewTopic};
@@ -42,10 +43,11 @@ fn topic_deleted_and_made_anew() {
     wait::until("the topic to be made anew", MINUTE, || {
         cluster.admin().create_topic(&topic)
     });
-    let offset = wait::until("an acknowledgement", MINUTE, || {
-        send_one(&bootstrap, "again", 0, b"of the second", "all")
+    cluster.wait_partitions("again", "the two that live in sync", MINUTE, |partitions| {
+        partitions[0].isr == BTreeSet::from([1, 2]) && partitions[0].leader.is_some()
     });
-    assert_eq!(offset, 0, "the new topic begins anew");
+    let offset = send_one(&bootstrap, "again", 0, b"of the second", "all");
+    assert_eq!(offset, Ok(0), "the new topic begins anew");
     cluster.restart(3);
     cluster.wait_in_sync("again", MINUTE);
     let port = cluster.node(cluster.leader_of("again", 0)).client_port();

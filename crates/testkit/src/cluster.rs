@@ -98,7 +98,7 @@ impl Cluster {
     pub fn format(options: &Options) -> Cluster {
         let folder = fresh_folder();
         let links = Links::new();
-        let cluster_id = fresh_cluster_id();
+        let cluster_id = fresh_id();
         let layout = node::Layout::of(options, &folder, &links);
         let mut nodes = BTreeMap::new();
         for id in 1..=options.nodes as NodeId {
@@ -354,7 +354,7 @@ fn fresh_folder() -> PathBuf {
 }
 
 /// 16 bytes in URL-safe base64; the first letter is fixed, since a dash would read as an option.
-fn fresh_cluster_id() -> String {
+fn fresh_id() -> String {
     const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut bytes = [0; 21];
     let file = std::fs::File::open("/dev/urandom");

@@ -6,6 +6,7 @@
 //! was expected, since the caller is always a test.
 
 pub mod admin;
+pub mod batch;
 pub mod cluster;
 pub mod history;
 pub mod links;

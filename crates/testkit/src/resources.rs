@@ -14,3 +14,21 @@ pub fn resident_bytes(pid: u32) -> u64 {
 pub fn open_descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
+
+/// Lets this process, and those that it starts from now on, hold so many descriptors.
+///
+/// # Panics
+/// When the system does not let it.
+pub fn raise_descriptor_limit(descriptors: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    if now.current.is_some_and(|current| current < descriptors) {
+        let maximum = now.maximum.map(|maximum| maximum.max(descriptors));
+        let raised = Rlimit {
+            current: Some(descriptors),
+            maximum,
+        };
+        setrlimit(Resource::Nofile, raised)
+            .unwrap_or_else(|error| panic!("{descriptors} descriptors are needed: {error}"));
+    }
+}

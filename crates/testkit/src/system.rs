@@ -57,8 +57,10 @@ impl System {
         matches!(self, System::Millrace { .. })
     }
 
-    /// The command that formats the directories of `properties`.
-    pub fn format(&self, properties: &Path, cluster_id: &str) -> Command {
+    /// The command that formats the directories of `properties`. Stock Kafka is told of the first
+    /// voters here (a node that is none of them gets none), since only so its quorum has directory
+    /// ids; ours knows them by `controller.quorum.voters`.
+    pub fn format(&self, properties: &Path, cluster_id: &str, voters: Option<&str>) -> Command {
         let mut command = match self {
             System::Millrace { binary } => Command::new(binary),
             System::Stock { .. } => self.class("kafka.tools.StorageTool"),
@@ -66,6 +68,12 @@ impl System {
         command
             .args(["format", "-t", cluster_id, "--ignore-formatted", "-c"])
             .arg(properties);
+        if !self.is_millrace() {
+            match voters {
+                Some(voters) => command.args(["--initial-controllers", voters]),
+                None => command.arg("--no-initial-controllers"),
+            };
+        }
         command
     }
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{Options, listener_port};
+use super::{Options, fresh_id, listener_port};
 use crate::admin::NodeId;
 use crate::process::tail;
 use crate::{Links, Process, Properties, System, wait};
@@ -19,6 +19,8 @@ pub struct Layout<'a> {
     folder: &'a Path,
     links: &'a Links,
     ports: BTreeMap<NodeId, Ports>,
+    /// The voters with their directory ids, for stock Kafka.
+    initial_controllers: String,
 }
 
 #[derive(Clone, Copy)]
@@ -52,12 +54,25 @@ impl<'a> Layout<'a> {
             };
             ports.insert(id, all);
         }
-        Layout {
+        let mut layout = Layout {
             options,
             folder,
             links,
             ports,
-        }
+            initial_controllers: String::new(),
+        };
+        let with_directory = |voter: &String| format!("{voter}:{}", fresh_id());
+        let voters: Vec<String> = layout.voters().iter().map(with_directory).collect();
+        layout.initial_controllers = voters.join(",");
+        layout
+    }
+
+    /// Each voter as `id@host:port`.
+    fn voters(&self) -> Vec<String> {
+        let voters = self.ports.iter().filter(|(id, _)| self.is_controller(**id));
+        let address =
+            |(id, ports): (&NodeId, &Ports)| format!("{id}@127.0.0.1:{}", ports.controller_seen);
+        voters.map(address).collect()
     }
 
     fn is_controller(&self, id: NodeId) -> bool {
@@ -69,10 +84,6 @@ impl<'a> Layout<'a> {
         let brokers = self.options.nodes;
         let factor = brokers.min(3);
         let in_sync = brokers.min(2);
-        let voters = self.ports.iter().filter(|(id, _)| self.is_controller(**id));
-        let voters: Vec<String> = voters
-            .map(|(id, ports)| format!("{id}@127.0.0.1:{}", ports.controller_seen))
-            .collect();
         let mut listeners = format!(
             "PLAINTEXT://127.0.0.1:{},INTERNAL://127.0.0.1:{}",
             ports.client, ports.internal
@@ -90,7 +101,6 @@ impl<'a> Layout<'a> {
         let mut properties = Properties::new()
             .with("process.roles", roles)
             .with("node.id", id)
-            .with("controller.quorum.voters", voters.join(","))
             .with("listeners", listeners)
             .with("advertised.listeners", advertised)
             .with("inter.broker.listener.name", "INTERNAL")
@@ -105,6 +115,23 @@ impl<'a> Layout<'a> {
             .with("share.coordinator.state.topic.replication.factor", factor)
             .with("share.coordinator.state.topic.min.isr", in_sync)
             .with("group.initial.rebalance.delay.ms", 0);
+        if self.options.system.is_millrace() {
+            properties.set("controller.quorum.voters", self.voters().join(","));
+        } else {
+            let voters = self.voters();
+            let addresses = voters
+                .iter()
+                .filter_map(|voter| Some(voter.split_once('@')?.1));
+            let addresses: Vec<&str> = addresses.collect();
+            properties.set("controller.quorum.bootstrap.servers", addresses.join(","));
+            // Stock Kafka tells the voters' addresses from the advertised ones.
+            if self.is_controller(id) {
+                let advertised = properties.get("advertised.listeners").unwrap_or_default();
+                let seen = ports.controller_seen;
+                let advertised = format!("{advertised},CONTROLLER://127.0.0.1:{seen}");
+                properties.set("advertised.listeners", advertised);
+            }
+        }
         properties.merge(&self.options.properties);
         properties
     }
@@ -123,6 +150,7 @@ pub struct Node {
     paused: bool,
     started: Instant,
     ready_after: Option<Duration>,
+    initial_controllers: Option<String>,
 }
 
 impl Node {
@@ -146,6 +174,9 @@ impl Node {
             paused: false,
             started: Instant::now(),
             ready_after: None,
+            initial_controllers: layout
+                .is_controller(id)
+                .then(|| layout.initial_controllers.clone()),
         }
     }
 
@@ -154,7 +185,7 @@ impl Node {
     /// # Panics
     /// When the command says no.
     pub fn format(&self, cluster_id: &str) {
-        let mut command = self.system.format(&self.properties_file(), cluster_id);
+        let mut command = self.format_command(cluster_id);
         let output = command
             .output()
             .unwrap_or_else(|error| panic!("running {command:?}: {error}"));
@@ -165,6 +196,13 @@ impl Node {
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
+    }
+
+    /// The command that formats the data directory.
+    pub fn format_command(&self, cluster_id: &str) -> Command {
+        let voters = self.initial_controllers.as_deref();
+        self.system
+            .format(&self.properties_file(), cluster_id, voters)
     }
 
     /// Its number.
