@@ -5,17 +5,20 @@
 //! log; it is shown it as a [`LogView`]. The rules it follows are numbered as in the design of
 //! replication; the model check in `core/model.rs` runs this very code.
 //!
-//! - `leader`: counting acknowledgements, the high watermark, the ISR;
+//! - `leader`: taking over, pushing, counting acknowledgements;
+//! - `isr`: the high watermark and the ISR;
 //! - `follower`: joining, obeying, acknowledging.
 
 mod effect;
 mod follower;
+mod isr;
 mod leader;
 pub mod message;
 #[cfg(test)]
 mod model;
 mod progress;
 mod rules;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,11 +28,13 @@ use millrace_model::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch,
 
 pub use effect::{Effects, IsrRequest, Job};
 use follower::Follower;
+pub use isr::IsrOutcome;
 use leader::Leader;
-pub use leader::{IsrOutcome, Outgoing};
+pub use leader::Outgoing;
 use progress::{Match, Progress};
 use rules::Omit;
 pub use rules::Rules;
+pub use snapshot::{FollowerState, ReplicaState, Role};
 
 /// Time that this process really ran, since its start: a process that was stopped must not hold
 /// its own absence against others.
@@ -122,6 +127,8 @@ pub struct Lead {
     pub elr: Vec<BrokerId>,
     /// `min.insync.replicas` as the controller resolved it.
     pub min_isr: usize,
+    /// Whether fsync is asked for and the controller still counts the partition as page-cache.
+    pub confirm_fsync: bool,
 }
 
 /// A leadership of somebody else as the image shows it.
@@ -156,6 +163,8 @@ pub struct Core {
     rules: Rules,
     view: Arc<View>,
     bounds: LogBounds,
+    /// Whether what is durable here is synced.
+    synced: bool,
     high_watermark: Offset,
     state: State,
     /// The log must not be touched by anything else while a job that changes it runs.
@@ -175,6 +184,7 @@ impl Core {
             rules,
             view,
             bounds: LogBounds::default(),
+            synced: false,
             high_watermark: Offset::ZERO,
             state: State::Idle,
             job: Some(Job::Open),
@@ -242,11 +252,8 @@ impl Core {
             Job::Cut(_) | Job::Restart(_) => {
                 assert_eq!(self.job, Some(job), "one job at a time");
                 self.job = None;
-                self.bounds = log.bounds();
-                self.high_watermark = self
-                    .high_watermark
-                    .min(self.bounds.log_end)
-                    .max(self.bounds.log_start);
+                self.look_at(log);
+                self.high_watermark = self.high_watermark.min(self.bounds.log_end);
                 self.take_waiting(log, now, fx);
                 self.rejoin_after_cut(log, fx);
             }
@@ -259,8 +266,9 @@ impl Core {
         if matches!(self.job, Some(Job::Cut(_) | Job::Restart(_) | Job::Open)) {
             return;
         }
-        let before = std::mem::replace(&mut self.bounds, log.bounds());
-        self.high_watermark = self.high_watermark.max(self.bounds.log_start);
+        let before = self.bounds;
+        self.look_at(log);
+        self.synced = log.synced();
         fx.durable_moved |= before.durable_end != self.bounds.durable_end;
         match &mut self.state {
             State::Leader(_) => self.leader_log_moved(before, now, fx),
@@ -273,6 +281,12 @@ impl Core {
     /// Time has passed.
     pub fn tick(&mut self, now: Moment, fx: &mut Effects) {
         self.ask_for_isr(now, fx);
+    }
+
+    /// Takes over where the log stands; what was deleted was committed.
+    fn look_at(&mut self, log: &dyn LogView) {
+        self.bounds = log.bounds();
+        self.high_watermark = self.high_watermark.max(self.bounds.log_start);
     }
 
     fn age(&self) -> (LeaderEpoch, PartitionEpoch) {

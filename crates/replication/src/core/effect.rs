@@ -13,6 +13,9 @@ pub struct IsrRequest {
     pub partition_epoch: PartitionEpoch,
     /// The new ISR, each member with the incarnation that caught up.
     pub isr: Vec<(BrokerId, BrokerEpoch)>,
+    /// Every member keeps, synced, all that was there when fsync was asked for; only with the ISR
+    /// as it is.
+    pub confirms_fsync: bool,
 }
 
 /// What waits for the disk; one at a time for a replica.

@@ -5,6 +5,9 @@ use millrace_model::{BrokerId, LeaderEpoch, Offset, PartitionEpoch};
 use super::message::{Ack, Address, Join, Progressed, Refuse, StreamId, Truncate, Why};
 use super::{Core, Effects, Follow, Job, LogBounds, LogView, Omit, State};
 
+/// What a follower acknowledged: up to where, and whether that was synced.
+pub(crate) type Kept = (Offset, bool);
+
 /// Where a follower stands with its leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -14,12 +17,12 @@ pub(crate) enum Stage {
     Joining {
         stream: StreamId,
         /// What was acknowledged on this stream, in an earlier round.
-        acked: Option<Offset>,
+        acked: Option<Kept>,
     },
     /// The logs match.
     Following {
         stream: StreamId,
-        acked: Option<Offset>,
+        acked: Option<Kept>,
     },
     /// Cutting its log; joins again by this stream, if it still lives.
     Truncating { stream: StreamId },
@@ -59,7 +62,8 @@ impl Follower {
 
     pub(crate) fn validate(&self, bounds: &LogBounds, job: Option<Job>) {
         if let Stage::Following {
-            acked: Some(acked), ..
+            acked: Some((acked, _)),
+            ..
         } = self.stage
         {
             assert!(acked <= bounds.log_end, "acknowledged what is not there");
@@ -133,7 +137,7 @@ impl Core {
     fn send_join(
         &mut self,
         stream: StreamId,
-        acked: Option<Offset>,
+        acked: Option<Kept>,
         log: &dyn LogView,
         fx: &mut Effects,
     ) {
@@ -142,7 +146,7 @@ impl Core {
             return;
         };
         self.rounds += 1;
-        self.bounds = log.bounds();
+        self.look_at(log);
         let LogBounds {
             log_start, log_end, ..
         } = self.bounds;
@@ -162,7 +166,7 @@ impl Core {
     }
 
     /// Whether a message from a leader is to be obeyed (rules 6 and 16).
-    fn is_for_us(&self, from: BrokerId, address: &Address) -> bool {
+    pub(crate) fn obeys(&self, from: BrokerId, address: &Address) -> bool {
         let State::Follower(follower) = &self.state else {
             return false;
         };
@@ -186,7 +190,7 @@ impl Core {
         base: Offset,
         fx: &mut Effects,
     ) -> bool {
-        if !self.is_for_us(from, address) {
+        if !self.obeys(from, address) {
             return false;
         }
         let log_end = self.bounds.log_end;
@@ -219,7 +223,7 @@ impl Core {
         log: &dyn LogView,
         fx: &mut Effects,
     ) {
-        if !self.is_for_us(from, address) {
+        if !self.obeys(from, address) {
             return;
         }
         let State::Follower(follower) = &mut self.state else {
@@ -228,7 +232,7 @@ impl Core {
         if let Stage::Joining { stream, acked } = follower.stage {
             follower.stage = Stage::Following { stream, acked };
         }
-        self.bounds = log.bounds();
+        self.look_at(log);
         let hint = progressed.high_watermark.min(self.bounds.log_end);
         if hint > self.high_watermark {
             self.high_watermark = hint;
@@ -283,12 +287,12 @@ impl Core {
             return;
         };
         let durable_end = if durable_only { durable_end } else { log_end };
-        if acked.is_some_and(|acked| acked >= durable_end) {
+        let synced = log.synced();
+        if acked.is_some_and(|(end, was_synced)| end >= durable_end && was_synced == synced) {
             return;
         }
-        *acked = Some(durable_end);
+        *acked = Some((durable_end, synced));
         let epoch = follower.epoch;
-        let synced = log.synced();
         fx.ack = Some((
             leader,
             *stream,
@@ -310,7 +314,7 @@ impl Core {
         log: &dyn LogView,
         fx: &mut Effects,
     ) {
-        if !self.is_for_us(from, address) {
+        if !self.obeys(from, address) {
             return;
         }
         let State::Follower(follower) = &self.state else {
@@ -319,18 +323,18 @@ impl Core {
         let Stage::Joining { stream, acked } = follower.stage else {
             return;
         };
-        self.bounds = log.bounds();
+        self.look_at(log);
         let job = cut(&truncate, log);
         let keeps = match job {
             Job::Cut(to) | Job::Restart(to) => to,
             Job::Open | Job::MakeDurable(_) => unreachable!("a cut is a cut"),
         };
-        if let Some(acked) = acked
+        if let Some((acked, _)) = acked
             && keeps < acked
         {
             fx.fatal = Some(format!(
                 "{}: told to cut the log to {keeps} after {acked} was acknowledged in epoch {}",
-                self.id, follower.epoch
+                self.id, address.epoch
             ));
             return;
         }

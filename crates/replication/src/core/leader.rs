@@ -2,10 +2,10 @@
 
 use millrace_model::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch};
 
+use super::isr::Request;
 use super::message::{Ack, Address, Join, Progressed, Refuse, StreamId, Truncate, Why};
 use super::{
-    Core, Effects, IsrRequest, Job, Lead, LogBounds, LogView, Match, Moment, Omit, Progress, State,
-    View,
+    Core, Effects, Job, Lead, LogBounds, LogView, Match, Moment, Omit, Progress, State, View,
 };
 
 /// Whether a leader serves already.
@@ -15,26 +15,6 @@ pub(crate) enum Phase {
     Preparing,
     /// It appends and answers.
     Serving,
-}
-
-/// The request to the controller: one at a time (rule 5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Request {
-    /// None is under way; a further one may leave from this moment on.
-    None(Moment),
-    /// Sent, not answered.
-    InFlight,
-    /// Accepted; the image with the result is on its way.
-    Accepted,
-}
-
-/// How a request to change the ISR ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IsrOutcome {
-    /// The controller has decided so; the image will tell.
-    Accepted,
-    /// Refused, or nobody knows; it may still be granted if a duplicate is under way.
-    Refused,
 }
 
 /// A leadership.
@@ -53,6 +33,9 @@ pub(crate) struct Leader {
     /// Additions asked for at this partition epoch; any may still be granted (rule 3).
     pub(crate) pending: Vec<BrokerId>,
     pub(crate) request: Request,
+    /// Where the log ended when fsync was asked for, as long as the controller counts the
+    /// partition as page-cache.
+    pub(crate) unconfirmed: Option<Offset>,
     pub(crate) followers: Vec<Progress>,
 }
 
@@ -94,6 +77,7 @@ impl Leader {
             min_isr: lead.min_isr,
             pending: Vec::new(),
             request: Request::None(Moment::ZERO),
+            unconfirmed: lead.confirm_fsync.then_some(log_end),
             followers: Vec::new(),
         }
     }
@@ -166,7 +150,7 @@ fn push(follower: &mut Progress, fx: &mut Effects) {
 impl Core {
     /// Takes the leadership over (rule 1).
     pub(super) fn lead(&mut self, lead: Lead, log: &dyn LogView, now: Moment, fx: &mut Effects) {
-        self.bounds = log.bounds();
+        self.look_at(log);
         let log_end = self.bounds.log_end;
         let mut leader = Leader::new(lead, log_end);
         leader.keep_followers(self.me, &self.view, log_end, now);
@@ -191,7 +175,7 @@ impl Core {
         };
         if leader.epoch == epoch && leader.phase == Phase::Preparing {
             leader.phase = Phase::Serving;
-            self.bounds = log.bounds();
+            self.look_at(log);
             fx.role_changed = true;
             self.move_high_watermark(fx);
             self.ask_for_isr(now, fx);
@@ -215,6 +199,8 @@ impl Core {
             leader.keep_followers(self.me, &self.view, log_end, now);
         }
         leader.min_isr = lead.min_isr;
+        let from = leader.unconfirmed.unwrap_or(log_end);
+        leader.unconfirmed = lead.confirm_fsync.then_some(from);
         self.move_high_watermark(fx);
         self.ask_for_isr(now, fx);
     }
@@ -238,6 +224,9 @@ impl Core {
         if bounds.durable_end != before.durable_end {
             self.move_high_watermark(fx);
         }
+        if matches!(&self.state, State::Leader(leader) if leader.unconfirmed.is_some()) {
+            self.ask_for_isr(now, fx);
+        }
     }
 
     /// A follower introduces its log (rule 2).
@@ -252,7 +241,6 @@ impl Core {
         if join.epoch != leader.epoch {
             return refuse(Why::WrongEpoch);
         }
-        self.bounds = log.bounds();
         let Some(follower) = leader.follower_mut(from) else {
             return refuse(Why::WrongEpoch);
         };
@@ -324,7 +312,7 @@ impl Core {
         let State::Leader(leader) = &self.state else {
             return;
         };
-        if !leader.isr.contains(&from) {
+        if !leader.isr.contains(&from) || leader.unconfirmed.is_some() {
             self.ask_for_isr(now, fx);
         }
         self.validate();
@@ -339,6 +327,21 @@ impl Core {
             follower.state = Match::Unknown;
             follower.queued = false;
         }
+    }
+
+    /// What a follower would need is no longer in the log: it is told to join again, and then
+    /// begins anew (rule 9).
+    pub fn out_of_range(&mut self, to: BrokerId, stream: StreamId, fx: &mut Effects) {
+        let epoch = self.epoch();
+        self.follower_refused(to, epoch);
+        fx.refuse = Some((
+            to,
+            stream,
+            Refuse {
+                why: Why::WrongEpoch,
+                epoch,
+            },
+        ));
     }
 
     /// What to send to a follower that was named in [`Effects::push`] or [`Effects::advance`].
@@ -458,151 +461,6 @@ impl Core {
             high_watermark: self.high_watermark,
             log_start: self.bounds.log_start,
         }
-    }
-
-    /// Rule 3.
-    fn move_high_watermark(&mut self, fx: &mut Effects) {
-        let State::Leader(leader) = &mut self.state else {
-            return;
-        };
-        if leader.phase == Phase::Preparing || !self.view.shows(self.me) {
-            return;
-        }
-        if leader.isr.len() < leader.min_isr && !self.rules.omits(Omit::MinIsrGate) {
-            return;
-        }
-        let mut minimum = self.bounds.durable_end;
-        if self.rules.omits(Omit::LeaderInMinimum) {
-            minimum = self.bounds.log_end;
-        }
-        let counts_pending = !self.rules.omits(Omit::PendingAdditions);
-        for id in leader.maximal_isr() {
-            if id == self.me || (!counts_pending && leader.pending.contains(&id)) {
-                continue;
-            }
-            match leader
-                .follower(id)
-                .and_then(|follower| follower.durable_end)
-            {
-                Some(durable_end) => minimum = minimum.min(durable_end),
-                None => return,
-            }
-        }
-        if minimum > self.high_watermark {
-            self.high_watermark = minimum;
-            fx.high_watermark_moved = true;
-            for follower in &mut leader.followers {
-                if !follower.queued && !follower.advance_queued && follower.is_known() {
-                    follower.advance_queued = true;
-                    fx.advance.push(follower.id);
-                }
-            }
-        }
-    }
-
-    /// Rule 5: asks for the ISR that should be, if it is not the one that is.
-    pub(super) fn ask_for_isr(&mut self, now: Moment, fx: &mut Effects) {
-        let State::Leader(leader) = &self.state else {
-            return;
-        };
-        let free = matches!(leader.request, Request::None(from) if from <= now);
-        if leader.phase == Phase::Preparing || !free || !self.view.shows(self.me) {
-            return;
-        }
-        let isr = self.wanted_isr(leader, now);
-        let withdraws = leader.pending.iter().any(|id| !isr.contains(id));
-        let same = isr.len() == leader.isr.len() && isr.iter().all(|id| leader.isr.contains(id));
-        if same && !withdraws {
-            return;
-        }
-        let added: Vec<BrokerId> = isr
-            .iter()
-            .filter(|id| !leader.isr.contains(id) && !leader.pending.contains(id))
-            .copied()
-            .collect();
-        let incarnation = |id: BrokerId| {
-            let known = if id == self.me {
-                self.view.own_epoch
-            } else {
-                leader
-                    .follower(id)
-                    .and_then(|follower| follower.broker_epoch)
-            };
-            (id, known.unwrap_or(BrokerEpoch(-1)))
-        };
-        fx.isr = Some(IsrRequest {
-            epoch: leader.epoch,
-            partition_epoch: leader.partition_epoch,
-            isr: isr.iter().map(|id| incarnation(*id)).collect(),
-        });
-        let confirmed_only = !self.rules.omits(Omit::WaitForConfirmedRemoval);
-        let State::Leader(leader) = &mut self.state else {
-            return;
-        };
-        leader.pending.extend(added);
-        leader.request = Request::InFlight;
-        if !confirmed_only {
-            leader.isr.retain(|id| isr.contains(id));
-            self.move_high_watermark(fx);
-        }
-    }
-
-    fn wanted_isr(&self, leader: &Leader, now: Moment) -> Vec<BrokerId> {
-        let log_end = self.bounds.log_end;
-        let lags = |f: &Progress| f.lags(log_end, self.high_watermark, now, &self.rules);
-        let mut isr = leader.isr.clone();
-        for follower in &leader.followers {
-            let removable = isr.len() > leader.min_isr && isr.contains(&follower.id);
-            if removable && lags(follower) {
-                isr.retain(|id| *id != follower.id);
-            }
-        }
-        let mut needed = self.high_watermark;
-        if self.rules.omits(Omit::HighWatermarkToJoin) {
-            needed = Offset::ZERO;
-        }
-        if !self.rules.omits(Omit::EpochStartToJoin) {
-            needed = needed.max(leader.epoch_start);
-        }
-        for follower in &leader.followers {
-            let caught_up = follower.is_known() && follower.durable_end >= Some(needed);
-            let outside = !leader.isr.contains(&follower.id);
-            if outside && follower.may_join && caught_up && !lags(follower) {
-                isr.push(follower.id);
-            }
-        }
-        isr
-    }
-
-    /// The controller has answered, or did not in time. Only an image ends what may be pending.
-    pub fn isr_answered(
-        &mut self,
-        request: &IsrRequest,
-        outcome: IsrOutcome,
-        now: Moment,
-        fx: &mut Effects,
-    ) {
-        let keeps_pending = !self.rules.omits(Omit::RejectionKeepsPending);
-        let backoff = self.rules.isr_backoff;
-        let State::Leader(leader) = &mut self.state else {
-            return;
-        };
-        let current = (leader.epoch, leader.partition_epoch);
-        if current != (request.epoch, request.partition_epoch) {
-            return;
-        }
-        if leader.request != Request::InFlight {
-            return;
-        }
-        leader.request = match outcome {
-            IsrOutcome::Accepted => Request::Accepted,
-            IsrOutcome::Refused => Request::None(now + backoff),
-        };
-        if outcome == IsrOutcome::Refused && !keeps_pending {
-            leader.pending.clear();
-            self.move_high_watermark(fx);
-        }
-        self.validate();
     }
 
     /// Whether the replica leads and serves, by an image that shows this incarnation (rule 1).

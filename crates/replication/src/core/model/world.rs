@@ -288,6 +288,7 @@ impl World {
                 isr,
                 elr,
                 min_isr,
+                confirm_fsync: false,
             })
         } else {
             Part::Follow(Follow {
@@ -386,7 +387,9 @@ impl World {
         let old = node.streams.insert(leader, stream);
         self.note(|_| format!("node {me} opens {stream:?} to {leader}"));
         self.with_core(id, |core, disk, _, fx| {
-            old.map(|old| core.detach(old));
+            if let Some(old) = old {
+                core.detach(old);
+            }
             core.attach(leader, stream, disk, fx);
         });
     }

@@ -1,0 +1,190 @@
+//! The calls of followers, as the leader serves them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use millrace_model::{BrokerEpoch, BrokerId, limits};
+use millrace_rpc::proto::replication as proto;
+use millrace_rpc::proto::replication::replication_server::{Replication, ReplicationServer};
+use millrace_rpc::tonic::{Request, Response, Status, Streaming};
+use millrace_rpc::{Peer, Routes};
+
+use super::Session;
+use crate::core::message::{Refuse, StreamId, Why};
+use crate::replica::{Reply, Todo};
+use crate::shared::Shared;
+use crate::wire;
+
+/// How long a follower may take to introduce itself on a call.
+const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The services to serve.
+pub(crate) fn routes(shared: &Arc<Shared>) -> Routes {
+    let service = ReplicationServer::new(Service(shared.clone()))
+        .max_decoding_message_size(limits::MAX_PEER_MESSAGE_BYTES)
+        .max_encoding_message_size(limits::MAX_PEER_MESSAGE_BYTES);
+    Routes::new(service)
+}
+
+struct Service(Arc<Shared>);
+
+type Outgoing = Pin<Box<dyn Stream<Item = Result<proto::LeaderMessage, Status>> + Send>>;
+
+/// Who opened a call, and for which stream.
+struct Caller {
+    peer: BrokerId,
+    broker_epoch: BrokerEpoch,
+    stream: StreamId,
+    inbound: Streaming<proto::FollowerMessage>,
+}
+
+async fn introduced(request: Request<Streaming<proto::FollowerMessage>>) -> Result<Caller, Status> {
+    let peer = Peer::of(&request)?.node;
+    let mut inbound = request.into_inner();
+    let first = tokio::time::timeout(HELLO_PATIENCE, inbound.message()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded("no introduction in time"))??;
+    let hello = first.and_then(|message| message.hello);
+    let hello = hello.ok_or_else(|| Status::invalid_argument("the call began without hello"))?;
+    Ok(Caller {
+        peer,
+        broker_epoch: BrokerEpoch(hello.broker_epoch),
+        stream: StreamId(hello.stream),
+        inbound,
+    })
+}
+
+#[millrace_rpc::tonic::async_trait]
+impl Replication for Service {
+    type FollowStream = Outgoing;
+    type CatchUpStream = Outgoing;
+
+    async fn follow(
+        &self,
+        request: Request<Streaming<proto::FollowerMessage>>,
+    ) -> Result<Response<Outgoing>, Status> {
+        let Caller {
+            peer,
+            broker_epoch,
+            stream,
+            inbound,
+        } = introduced(request).await?;
+        let session = Session::new(&self.0, peer, broker_epoch, stream);
+        if self.0.stopping.is_cancelled() || !self.0.open_session(&session) {
+            return Err(Status::aborted("a newer stream of this broker is open"));
+        }
+        tracing::debug!(follower = %peer, ?stream, "a follower broker has opened its stream");
+        let listening = listen(self.0.clone(), session.clone(), inbound);
+        let stopping = self.0.stopping.clone();
+        self.0.host.tasks.spawn(async move {
+            let _ = stopping.run_until_cancelled(listening).await;
+        });
+        let guard = Guard(self.0.clone(), session);
+        let outgoing = futures::stream::unfold(guard, |guard| async move {
+            let message = guard.1.next_live().await?;
+            Some((Ok(message), guard))
+        });
+        Ok(Response::new(Box::pin(outgoing)))
+    }
+
+    async fn catch_up(
+        &self,
+        request: Request<Streaming<proto::FollowerMessage>>,
+    ) -> Result<Response<Outgoing>, Status> {
+        let Caller {
+            peer,
+            broker_epoch,
+            stream,
+            mut inbound,
+        } = introduced(request).await?;
+        let session = self.0.session(peer);
+        let session = session.filter(|session| session.age() == (broker_epoch, stream));
+        let session = session.ok_or_else(|| Status::aborted("no live stream of this number"))?;
+        let hearing = session.clone();
+        self.0.host.tasks.spawn(async move {
+            while let Ok(Some(message)) = inbound.message().await {
+                hearing.hear();
+                hearing.catch_up.consumed(message.consumed_bytes);
+            }
+            hearing.close();
+        });
+        let guard = Guard(self.0.clone(), session);
+        let outgoing = futures::stream::unfold(guard, |guard| async move {
+            let message = guard.1.next_catch_up().await?;
+            Some((Ok(message), guard))
+        });
+        Ok(Response::new(Box::pin(outgoing)))
+    }
+}
+
+/// Ends the session with either of its calls, however that ended.
+struct Guard(Arc<Shared>, Arc<Session>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.close_session(&self.1);
+    }
+}
+
+async fn listen(
+    shared: Arc<Shared>,
+    session: Arc<Session>,
+    mut inbound: Streaming<proto::FollowerMessage>,
+) {
+    let ended = loop {
+        tokio::select! {
+            biased;
+            () = session.closed.cancelled() => break None,
+            message = inbound.message() => match message {
+                Ok(Some(message)) => receive(&shared, &session, message),
+                Ok(None) => break None,
+                Err(status) => break Some(status),
+            },
+        }
+    };
+    tracing::debug!(follower = %session.peer(), ?ended, "a follower broker's stream has ended");
+    shared.close_session(&session);
+}
+
+fn receive(shared: &Arc<Shared>, session: &Arc<Session>, message: proto::FollowerMessage) {
+    session.hear();
+    session.live.consumed(message.consumed_bytes);
+    let mut todo = Todo::default();
+    for ack in &message.acks {
+        let replica = wire::partition(&ack.topic, ack.partition).and_then(|id| shared.replica(id));
+        if let Some(replica) = replica {
+            replica.ack(session, wire::to_ack(ack, session.broker_epoch), &mut todo);
+        }
+    }
+    for join in &message.joins {
+        let Some(id) = wire::partition(&join.topic, join.partition) else {
+            continue;
+        };
+        let read = wire::to_join(join, session.stream, session.broker_epoch);
+        match shared.replica(id) {
+            Some(replica) => replica.join(session, read, &mut todo),
+            None => {
+                let refuse = Refuse {
+                    why: Why::UnknownPartition,
+                    epoch: read.epoch,
+                };
+                session.reply(id, Reply::Refuse(session.stream, refuse));
+            }
+        }
+    }
+    for refusal in &message.refusals {
+        let id = wire::partition(&refusal.topic, refusal.partition);
+        if let Some(replica) = id.and_then(|id| shared.replica(id)) {
+            let epoch = millrace_model::LeaderEpoch(refusal.leader_epoch);
+            replica.follower_refused(
+                session,
+                &Refuse {
+                    why: Why::Storage,
+                    epoch,
+                },
+            );
+        }
+    }
+    todo.carry_out(shared);
+}

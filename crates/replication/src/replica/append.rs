@@ -1,0 +1,187 @@
+//! Appending as leader, and waiting until that is committed.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use millrace_model::{LeaderEpoch, Offset};
+use millrace_storage::Appended;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{Inner, Replica};
+use crate::core::{Effects, Role};
+use crate::failure::AppendFailure;
+
+/// What a producer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acks {
+    /// Nothing.
+    None,
+    /// The leader's own disk.
+    Leader,
+    /// Every in-sync replica.
+    All,
+}
+
+/// How a wait stands.
+enum Standing {
+    Ended(Result<(), AppendFailure>),
+    Waiting(oneshot::Receiver<()>),
+}
+
+impl Replica {
+    /// Appends a client's batches, and tells where, and in which leadership. It does not wait: call
+    /// [`Replica::wait_committed`] for what the client asked for.
+    ///
+    /// # Errors
+    /// Nothing is appended then.
+    pub fn append(
+        self: &Arc<Self>,
+        batches: BytesMut,
+        acks: Acks,
+    ) -> Result<(Appended, LeaderEpoch), AppendFailure> {
+        self.act(|inner, log, now, fx| {
+            let epoch = self.may_append(inner, acks)?;
+            let written =
+                self.log()
+                    .append_as_leader(batches, epoch, self.shared.host.clock.wall())?;
+            if !written.duplicate {
+                inner.core.log_moved(log, now, fx);
+            }
+            Ok((written, epoch))
+        })
+    }
+
+    /// Rule 1, and the check that acks=all can be kept.
+    fn may_append(&self, inner: &Inner, acks: Acks) -> Result<LeaderEpoch, AppendFailure> {
+        let Some(epoch) = inner.core.serving() else {
+            return Err(inner.not_leading());
+        };
+        if self.is_cut_off(inner) {
+            return Err(AppendFailure::NotLeader);
+        }
+        let (isr, min) = inner.core.isr_and_min();
+        if acks == Acks::All && isr < min {
+            return Err(AppendFailure::NotEnoughReplicas { isr, min });
+        }
+        Ok(epoch)
+    }
+
+    /// Whether nothing was heard for a session, neither of the controller nor of any follower,
+    /// while somebody else may have been elected.
+    fn is_cut_off(&self, inner: &Inner) -> bool {
+        let session = self.shared.settings.session_timeout;
+        let now = self.shared.host.clock.now();
+        let recent = |heard: Instant| now.saturating_duration_since(heard) <= session;
+        !recent(self.shared.link.last_contact())
+            && inner.core.is_replaceable()
+            && !inner
+                .lanes
+                .iter()
+                .any(|lane| recent(lane.session.last_heard()))
+    }
+
+    /// Waits until everything up to `last`, appended in the leadership of `epoch`, is what `acks`
+    /// asks for.
+    ///
+    /// # Errors
+    /// The batches stay appended, and may still be committed.
+    pub async fn wait_committed(
+        &self,
+        last: Offset,
+        epoch: LeaderEpoch,
+        acks: Acks,
+        deadline: Instant,
+    ) -> Result<(), AppendFailure> {
+        let needed = last.next();
+        loop {
+            let standing = self.lock().standing(needed, epoch, acks);
+            match standing {
+                Standing::Ended(outcome) => return outcome,
+                Standing::Waiting(woken) => {
+                    if tokio::time::timeout_at(deadline, woken).await.is_err() {
+                        return self.lock().too_late(needed, epoch, acks);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves the start of the log forward on behalf of a client (DeleteRecords), at most to the
+    /// high watermark; returns where the log begins now. Followers learn of it.
+    ///
+    /// # Errors
+    /// If this broker does not lead.
+    pub fn advance_log_start(self: &Arc<Self>, to: Offset) -> Result<Offset, AppendFailure> {
+        self.act(|inner, log, now, fx: &mut Effects| {
+            if inner.core.serving().is_none() {
+                return Err(inner.not_leading());
+            }
+            self.log()
+                .advance_log_start(to.min(inner.core.high_watermark()));
+            inner.core.log_moved(log, now, fx);
+            Ok(inner.core.bounds().log_start)
+        })
+    }
+}
+
+impl Inner {
+    pub(super) fn not_leading(&self) -> AppendFailure {
+        match self.core.role() {
+            Role::Offline => AppendFailure::Offline,
+            _ => AppendFailure::NotLeader,
+        }
+    }
+
+    fn standing(&mut self, needed: Offset, epoch: LeaderEpoch, acks: Acks) -> Standing {
+        if let Some(outcome) = self.outcome(needed, epoch, acks) {
+            return Standing::Ended(outcome);
+        }
+        Standing::Waiting(match acks {
+            Acks::All => self.commits.wait_for(needed),
+            Acks::None | Acks::Leader => self.durables.wait_for(needed),
+        })
+    }
+
+    fn outcome(
+        &self,
+        needed: Offset,
+        epoch: LeaderEpoch,
+        acks: Acks,
+    ) -> Option<Result<(), AppendFailure>> {
+        if acks == Acks::None {
+            return Some(Ok(()));
+        }
+        if self.core.serving() != Some(epoch) {
+            return Some(Err(self.not_leading()));
+        }
+        let reached = match acks {
+            Acks::All => self.core.high_watermark(),
+            Acks::None | Acks::Leader => self.core.bounds().durable_end,
+        };
+        (reached >= needed).then_some(Ok(()))
+    }
+
+    /// The answer at the deadline.
+    fn too_late(
+        &self,
+        needed: Offset,
+        epoch: LeaderEpoch,
+        acks: Acks,
+    ) -> Result<(), AppendFailure> {
+        if let Some(outcome) = self.outcome(needed, epoch, acks) {
+            return outcome;
+        }
+        let (isr, min) = self.core.isr_and_min();
+        if acks == Acks::All && isr < min {
+            return Err(AppendFailure::NotEnoughReplicasAfterAppend { isr, min });
+        }
+        Err(AppendFailure::TimedOut)
+    }
+
+    /// Forgets callers that have given up.
+    pub(crate) fn tidy(&mut self) {
+        self.commits.tidy();
+        self.durables.tidy();
+    }
+}
