@@ -97,6 +97,11 @@ pub trait ControllerLink: Send + Sync + 'static {
     fn alter_partitions(&self, changes: Vec<IsrChange>) -> BoxFuture<'static, Vec<bool>>;
     /// When the controller was heard of last.
     fn last_contact(&self) -> Instant;
+    /// The log of a replica is open, and lies in this directory; the controller should know if it
+    /// believes otherwise. Must be short.
+    fn opened(&self, id: PartitionId, directory: DirectoryId) {
+        let _ = (id, directory);
+    }
     /// A log directory has failed: the controller must know.
     fn directory_failed(&self, directory: DirectoryId, why: &str);
 }

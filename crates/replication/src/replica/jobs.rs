@@ -45,7 +45,7 @@ impl Replica {
         if *log.settings() != settings {
             log.reconfigure(settings);
         }
-        let offline = log.is_offline();
+        let (offline, directory) = (log.is_offline(), log.directory_id());
         if self.log.set(log).is_err() {
             return;
         }
@@ -59,6 +59,7 @@ impl Replica {
                 inner.core.fail(fx);
             }
         });
+        self.shared.link.opened(self.id, directory);
         self.make_synced();
     }
 
