@@ -1,2 +1,9 @@
 #!/usr/bin/env bash
-exec "$(dirname "$(readlink -f "$0")")/millrace-run" storage "$@"
+# kafka-storage.sh format|random-uuid ...
+case ${1-} in
+  format | random-uuid | --help | -h | --version) exec "$(dirname "$(readlink -f "$0")")/millrace-run" "$@" ;;
+  *)
+    echo "kafka-storage.sh: known commands are format and random-uuid; '${1-}' is none of them" >&2
+    exit 1
+    ;;
+esac

@@ -1,2 +1,103 @@
-//! The `millrace` command.
-fn main() {}
+//! The `millrace` command: one subcommand a file, with the options and the output of Kafka's tools
+//! where there is one.
+
+#![allow(
+    clippy::print_stdout,
+    reason = "what a command prints is what it is for"
+)]
+
+mod api_versions;
+mod connect;
+mod consume;
+mod dev;
+mod failure;
+mod get_offsets;
+mod health;
+mod produce;
+mod properties;
+mod quorum;
+mod topic_filter;
+mod topics;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A Kafka-compatible event-streaming cluster in one binary.
+#[derive(Parser, Debug)]
+#[command(
+    name = "millrace",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+struct Millrace {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Start a cluster on this machine, for development
+    Dev(dev::DevArgs),
+    /// Create, list, describe, alter or delete topics
+    Topics(topics::TopicsArgs),
+    /// Write lines of standard input to a topic
+    Produce(produce::ProduceArgs),
+    /// Print the records of a topic
+    Consume(consume::ConsumeArgs),
+    /// Print the offsets of partitions
+    GetOffsets(get_offsets::GetOffsetsArgs),
+    /// Print which API versions each broker speaks
+    ApiVersions(api_versions::ApiVersionsArgs),
+    /// Show the metadata quorum
+    Quorum(quorum::QuorumArgs),
+    /// Ask a broker on this machine whether it is ready
+    Health(health::HealthArgs),
+}
+
+fn main() -> ExitCode {
+    let millrace = match Millrace::try_parse() {
+        Ok(millrace) => millrace,
+        Err(error) => {
+            // Help and version are no errors; a wrong option ends with 1, as in the stock tools.
+            let exit_code = if error.use_stderr() { 1 } else { 0 };
+            // Where even the terminal has gone there is nobody to tell.
+            let _ = error.print();
+            return ExitCode::from(exit_code);
+        }
+    };
+    match run(millrace.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(failure.exit_code)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(async {
+        match command {
+            Command::Dev(args) => dev::run(args).await,
+            Command::Topics(args) => topics::run(args).await,
+            Command::Produce(args) => produce::run(args).await,
+            Command::Consume(args) => consume::run(args).await,
+            Command::GetOffsets(args) => get_offsets::run(args).await,
+            Command::ApiVersions(args) => api_versions::run(args).await,
+            Command::Quorum(args) => quorum::run(args).await,
+            Command::Health(args) => health::run(args).await,
+        }
+    });
+    // A read of standard input may never end; nothing that matters is left to do.
+    runtime.shutdown_background();
+    done
+}

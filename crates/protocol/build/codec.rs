@@ -227,9 +227,18 @@ fn guarded(condition: Option<String>, body: &str) -> String {
     }
 }
 
-/// The fewest bytes this struct takes in any version: what a count read off the wire is held to.
+/// The fewest bytes this struct takes in any version that has some of its fields: what a count read
+/// off the wire is held to.
 fn min_bytes(message: &Message, structure: &Struct) -> usize {
+    let exists = |version: &i16| {
+        let has = |versions: Versions| versions.low <= *version && *version <= versions.high;
+        structure
+            .fields
+            .iter()
+            .any(|field| field.tag.is_none() && has(field.versions))
+    };
     let sizes = (message.versions.low..=message.versions.high)
+        .filter(exists)
         .map(|version| struct_bytes(message, structure, version));
     sizes.min().unwrap_or(1).max(1)
 }

@@ -20,7 +20,8 @@ pub fn conversions(messages: &[Message]) -> String {
         let (name, module) = (&message.name, snake(&message.name));
         text += &format!("\"{name}\" => outcome::<messages::{module}::{name}>(version, input),\n");
     }
-    text + "_ => panic!(\"no message {name}\"),\n}\n}\n"
+    text += "_ => panic!(\"no message {name}\"),\n}\n}\n";
+    text + &sizes(messages)
 }
 
 fn conversion(message: &Message, structure: &Struct) -> String {
@@ -50,4 +51,19 @@ fn conversion(message: &Message, structure: &Struct) -> String {
         );
     }
     text + "Value::Object(object)\n}\n}\n"
+}
+
+/// A table of how large each struct is in memory and how small on the wire.
+fn sizes(messages: &[Message]) -> String {
+    let mut text = "/// Name, bytes in memory and fewest bytes on the wire of every struct.\n\
+                    fn sizes() -> Vec<(&'static str, usize, usize)> {\nvec![\n"
+        .to_owned();
+    for message in messages {
+        for structure in &message.structs {
+            let path = format!("messages::{}::{}", snake(&message.name), structure.name);
+            text +=
+                &format!("(\"{path}\", size_of::<{path}>(), <{path} as ReadWire>::MIN_BYTES),\n");
+        }
+    }
+    text + "]\n}\n"
 }

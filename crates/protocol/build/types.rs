@@ -13,6 +13,7 @@ pub fn messages(messages: &[Message]) -> String {
     for message in messages {
         text += &module(message);
     }
+    text += &names(messages);
     text += &reencode(messages);
     text
 }
@@ -250,6 +251,16 @@ pub fn differs(message: &Message, field: &Field) -> String {
         (_, "Default::default()") => format!("{place} != 0"),
         (_, value) => format!("{place} != {value}"),
     }
+}
+
+fn names(messages: &[Message]) -> String {
+    let mut text = "/// The name of every message, with its lowest and highest version.\n\
+                    pub const NAMES: &[(&str, i16, i16)] = &[\n"
+        .to_owned();
+    for Message { name, versions, .. } in messages {
+        text += &format!("(\"{name}\", {}, {}),\n", versions.low, versions.high);
+    }
+    text + "];\n\n"
 }
 
 fn reencode(messages: &[Message]) -> String {

@@ -38,7 +38,7 @@ mod writer;
 
 pub use error::{CodecError, DecodeError, EncodeError};
 pub use message::{Decode, Message};
-pub use reader::{Reader, Tags};
+pub use reader::{Reader, Tags, range_in};
 pub use records::{Records, RecordsPart};
 pub use tagged::TaggedFields;
 pub use wire::{ReadWire, WriteWire};

@@ -220,6 +220,16 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Where in `frame` the bytes of `part` stand, which were borrowed from it; `None` if they were not.
+///
+/// For whoever decoded a request borrowing from its frame and then takes pieces out of the frame
+/// itself, a produced batch say, without copying them.
+pub fn range_in(frame: &[u8], part: &[u8]) -> Option<std::ops::Range<usize>> {
+    let start = part.as_ptr().addr().checked_sub(frame.as_ptr().addr())?;
+    let end = start.checked_add(part.len())?;
+    (end <= frame.len()).then_some(start..end)
+}
+
 /// A section of tagged fields that is being read.
 #[derive(Debug)]
 pub struct Tags {

@@ -8,6 +8,8 @@ pub mod describe;
 pub mod environment;
 pub mod java_properties;
 mod listeners;
+mod log_settings;
+pub mod rules;
 pub mod settings;
 pub mod table;
 pub mod topic;
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 use millrace_model::BrokerId;
 
+pub use log_settings::log_settings;
 pub use settings::{Settings, Sources};
 use valid::split_address;
 

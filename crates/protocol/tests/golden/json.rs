@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use millrace_model::Uuid;
-use millrace_protocol::{CodecError, Decode, Reader, Records, messages};
+use millrace_protocol::{CodecError, Decode, ReadWire, Reader, Records, messages};
 use serde_json::{Map, Value};
 
 /// The values that were decoded, and the bytes they were encoded to.
@@ -105,3 +105,14 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 include!(concat!(env!("OUT_DIR"), "/json.rs"));
+
+/// What an array claims is held to the fewest bytes of its elements, so this bounds what decoding
+/// allocates.
+#[test]
+fn no_struct_is_much_larger_in_memory_than_on_the_wire() {
+    let sizes = sizes();
+    assert!(sizes.len() > 500);
+    for (name, memory, wire) in sizes {
+        assert!(memory <= 48 * wire, "{name}: {memory} bytes for {wire}");
+    }
+}
