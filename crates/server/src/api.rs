@@ -28,8 +28,17 @@ mod dispatch;
 mod table;
 
 pub mod api_versions;
+pub mod describe_log_dirs;
+pub mod describe_producers;
+pub mod errors;
+pub mod fetch;
 
 pub mod find_coordinator;
+pub mod init_producer_id;
+pub mod internal;
+pub mod list_offsets;
+pub mod offset_for_leader_epoch;
+pub mod produce;
 
 pub use authorized::{CLUSTER_OPERATIONS, GROUP_OPERATIONS, TOPIC_OPERATIONS};
 pub use dispatch::{ClientService, answer_forwarded};
@@ -122,7 +131,7 @@ pub struct Api {
 /// What answers an API.
 pub enum Handler {
     /// Begins at once and waits beside other requests of its connection; gets the whole frame.
-    Overlapping(fn(Context, Request) -> Result<Answer, RequestError>),
+    Overlapping(fn(Context, Request) -> Result<Started, RequestError>),
     /// Runs alone on its connection, on the node that got the request.
     Alone(fn(Context, Bytes) -> Body),
     /// Runs alone on its connection, on the active controller.
@@ -143,6 +152,14 @@ pub type Body = BoxFuture<'static, Result<Bytes, RequestError>>;
 
 /// An answer with its length and header, to be.
 pub type Answer = BoxFuture<'static, Result<Reply, RequestError>>;
+
+/// A request of the data path that was looked at.
+pub enum Started {
+    /// What must happen in order has happened.
+    Now(Answer),
+    /// It must wait first, and so must what comes behind it.
+    Gated(BoxFuture<'static, Result<Answer, RequestError>>),
+}
 
 /// A request of the data path: its bytes belong to it.
 pub struct Request {

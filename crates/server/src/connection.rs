@@ -40,6 +40,8 @@ pub enum Begun {
     Overlapping(BoxFuture<'static, Result<Reply, RequestError>>),
     /// Has not happened yet; runs alone.
     Barrier(BoxFuture<'static, Result<Reply, RequestError>>),
+    /// Must wait before anything can happen (for room in a log); requests behind it wait too.
+    Gated(BoxFuture<'static, Result<Begun, RequestError>>),
 }
 
 /// What goes back to the client.
@@ -57,8 +59,8 @@ pub enum Reply {
 pub struct ConnectionLimits {
     /// `socket.request.max.bytes`.
     pub max_frame_bytes: usize,
-    /// `connections.max.idle.ms`.
-    pub max_idle: Duration,
+    /// `connections.max.idle.ms`; none for ever.
+    pub max_idle: Option<Duration>,
     /// What requests of all connections share.
     pub memory: Arc<RequestMemory>,
 }
@@ -144,7 +146,7 @@ impl<S: Service> Connection<S> {
                     }
                 }
                 () = stopping.cancelled() => return self.drain().await,
-                () = tokio::time::sleep(self.limits.max_idle), if pending.is_empty() => {
+                () = idle(self.limits.max_idle), if pending.is_empty() => {
                     return Err(Ended::Idle);
                 }
             }
@@ -157,7 +159,12 @@ impl<S: Service> Connection<S> {
             let Some(Frame { bytes, charge }) = self.reader.take() else {
                 break;
             };
-            match self.service.begin(bytes)? {
+            let mut begun = self.service.begin(bytes)?;
+            while let Begun::Gated(gate) = begun {
+                begun = gate.await?;
+            }
+            match begun {
+                Begun::Gated(_) => {}
                 Begun::Overlapping(reply) => self.pending.push_back(Pending {
                     reply,
                     _charge: charge,
@@ -209,6 +216,14 @@ impl<S: Service> Connection<S> {
 
 /// Segments from which on answers are no longer joined into one write.
 const MAX_GATHERED_SEGMENTS: usize = 32;
+
+/// Returns after `limit`; never without one.
+pub(crate) async fn idle(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
 
 /// Waits for the oldest request and takes it off. Cancelling loses nothing.
 async fn front(pending: &mut VecDeque<Pending>) -> Result<Reply, RequestError> {

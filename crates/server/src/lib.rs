@@ -5,9 +5,12 @@
 //! - [`connection`], [`listener`]: from sockets to requests and back;
 //! - [`mod@format`]: a directory learns which cluster and node it belongs to;
 //! - [`http`], [`metrics`]: what operators look at;
-//! - [`node`]: what the handlers of one broker share.
+//! - [`node`]: what the handlers of one broker share;
+//! - [`reconcile`]: from images of the cluster to what the replicas here shall do;
+//! - [`broker`]: how a node starts and ends.
 
 pub mod api;
+pub mod broker;
 pub mod config;
 pub mod connection;
 pub mod format;
@@ -15,5 +18,8 @@ pub mod http;
 pub mod listener;
 pub mod metrics;
 pub mod node;
+mod producer_ids;
+pub mod reconcile;
 
+pub use broker::{Broker, StartError};
 pub use config::Config;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use millrace_host::{BoxListener, BoxStream, Tasks};
 use millrace_rpc::{PeerServer, Rewound, is_peer_connection};
 use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -107,8 +108,10 @@ pub struct Acceptor {
     pub peer_tasks: Tasks,
     /// Where Kafka's requests run.
     pub tasks: Tasks,
-    /// Answers Kafka's requests.
+    /// Answers Kafka's requests,
     pub services: ServiceFactory,
+    /// from the moment this says so; until then clients wait.
+    pub clients: watch::Receiver<bool>,
     /// Bounds on each connection.
     pub limits: ConnectionLimits,
     /// Bounds on their number.
@@ -149,7 +152,7 @@ impl Acceptor {
             tracing::debug!(listener = %self.name, %address, "refused a connection: too many");
             return;
         };
-        let acceptor = self.clone();
+        let mut acceptor = self.clone();
         let caller = Caller {
             client_id: None,
             principal: ANONYMOUS.into(),
@@ -171,17 +174,16 @@ impl Acceptor {
     }
 
     /// Looks at the first bytes and serves what speaks.
-    async fn serve(&self, mut stream: BoxStream, caller: Caller) -> Result<(), Ended> {
+    async fn serve(&mut self, mut stream: BoxStream, caller: Caller) -> Result<(), Ended> {
         let mut first = [0; 4];
-        let read = tokio::time::timeout(self.limits.max_idle, stream.read_exact(&mut first));
         tokio::select! {
             biased;
-            read = read => match read {
-                Err(_) => return Err(Ended::Idle),
-                Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-                Ok(read) => read?,
+            read = stream.read_exact(&mut first) => match read {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                read => read?,
             },
             () = self.stopping.cancelled() => return Err(Ended::Stopping),
+            () = connection::idle(self.limits.max_idle) => return Err(Ended::Idle),
         };
         if let Some(peers) = &self.peers
             && is_peer_connection(first)
@@ -192,6 +194,13 @@ impl Acceptor {
             let _ = self.peer_tasks.spawn(serving).await;
             return Ok(());
         }
+        tokio::select! {
+            biased;
+            ready = self.clients.wait_for(|ready| *ready) => if ready.is_err() {
+                return Err(Ended::Stopping);
+            },
+            () = self.stopping.cancelled() => return Err(Ended::Stopping),
+        };
         let service = (self.services)(caller);
         let (limits, stopping) = (self.limits.clone(), self.stopping.clone());
         match connection::serve(stream, &first, service, limits, stopping).await {

@@ -1,32 +1,82 @@
 //! What the handlers of one broker share: its settings, its seams and the parts of the cluster.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use millrace_host::Host;
-use millrace_metadata::Image;
-use millrace_model::{BrokerId, Uuid};
+use millrace_metadata::{Broker, Image, Listener};
+use millrace_model::{BrokerId, Incarnation};
+use millrace_quorum::Quorum;
+use millrace_replication::Replicas;
+use millrace_storage::Store;
+use tokio::sync::watch;
 
 use crate::Config;
+use crate::api::fetch::SessionCache;
+use crate::connection::memory::RequestMemory;
 use crate::metrics::Metrics;
+use crate::producer_ids::ProducerIds;
 
 /// One running broker or controller, as request handlers see it.
 pub struct Node {
-    /// The settings it was started with.
-    pub config: Config,
     /// `node.id`.
     pub id: BrokerId,
     /// The cluster it belongs to.
-    pub cluster_id: Uuid,
+    pub cluster_id: Arc<str>,
+    /// This run of the process.
+    pub incarnation: Incarnation,
     /// Network, disk, time, randomness and tasks.
     pub host: Host,
+    /// The metadata quorum: images, decisions, forwarding.
+    pub quorum: Quorum,
+    /// The part that only brokers have, once it is there.
+    pub(crate) broker: OnceLock<BrokerParts>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    image: Arc<Image>,
+    /// What requests of all connections hold.
+    pub request_memory: Arc<RequestMemory>,
+    pub(crate) config: watch::Receiver<Arc<Config>>,
+}
+
+/// What a node has that is a broker.
+pub struct BrokerParts {
+    /// The logs.
+    pub store: Store,
+    /// The replicas.
+    pub replicas: Replicas,
+    /// Incremental fetch sessions.
+    pub fetch_sessions: SessionCache,
+    /// The block of producer ids this broker hands out from.
+    pub producer_ids: ProducerIds,
 }
 
 impl Node {
     /// The newest metadata this node has applied.
     pub fn image(&self) -> Arc<Image> {
-        self.image.clone()
+        self.quorum.images().borrow().clone()
     }
+
+    /// The settings of this moment: those it was started with, and what was changed since.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.borrow().clone()
+    }
+
+    /// The broker's part; APIs that need it are served on broker listeners only.
+    ///
+    /// # Panics
+    /// On a node that is only a controller, and before its logs are open.
+    pub fn broker(&self) -> &BrokerParts {
+        self.broker
+            .get()
+            .expect("this API is served on listeners of brokers only, once the logs are open")
+    }
+}
+
+/// A live broker as clients reach it through a listener.
+pub fn endpoint<'a>(
+    image: &'a Image,
+    id: BrokerId,
+    listener: &str,
+) -> Option<(&'a Broker, &'a Listener)> {
+    let broker = image.broker(id).filter(|broker| !broker.fenced)?;
+    Some((broker, broker.listener(listener)?))
 }

@@ -1,15 +1,18 @@
 //! From a frame to the handler of its API, and from there to an answer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use millrace_model::ErrorCode;
 use millrace_protocol::Reader;
 use millrace_protocol::api::ApiKey;
 use millrace_protocol::header::{decode_request_header, start_response};
+use millrace_quorum::Forwarded;
 use tokio::time::Instant;
 
-use super::{Api, Body, Caller, Context, Handler, Refuse, Request, RequestError, TABLE};
+use super::{
+    Answer, Api, Body, Caller, Context, Handler, Refuse, Request, RequestError, Started, TABLE,
+};
 use super::{api_versions, pieces, reply};
 use crate::connection::{Begun, Reply, Service};
 use crate::node::Node;
@@ -82,27 +85,32 @@ impl ClientService {
                     correlation_id: header.correlation_id,
                 };
                 let node = self.node.clone();
-                let answer = begin(context, request)?;
-                return Ok(Begun::Overlapping(Box::pin(async move {
-                    let reply = answer.await?;
-                    note_answered(&node, header.key, began, &reply);
-                    Ok(reply)
-                })));
+                let noted = move |answer| noted(node, header.key, began, answer);
+                return Ok(match begin(context, request)? {
+                    Started::Now(answer) => Begun::Overlapping(noted(answer)),
+                    Started::Gated(gate) => Begun::Gated(Box::pin(async move {
+                        let answer = gate.await?;
+                        Ok(Begun::Overlapping(noted(answer)))
+                    })),
+                });
             }
             Handler::Alone(handle) => handle(context, frame.split_off(header.body_at).freeze()),
-            Handler::Controller { handle, refuse } => {
+            Handler::Controller { refuse, .. } => {
                 let body = frame.split_off(header.body_at).freeze();
-                at_controller(context, header.key, body, handle, refuse)
+                at_controller(context, header.key, body, refuse)
             }
         };
-        let node = self.node.clone();
-        Ok(Begun::Barrier(Box::pin(async move {
+        let answer = Box::pin(async move {
             let mut writer = start_response(header.key, header.version, header.correlation_id);
             writer.share(&body.await?);
-            let reply = Reply::Segments(pieces(writer));
-            note_answered(&node, header.key, began, &reply);
-            Ok(reply)
-        })))
+            Ok(Reply::Segments(pieces(writer)))
+        });
+        Ok(Begun::Barrier(noted(
+            self.node.clone(),
+            header.key,
+            began,
+            answer,
+        )))
     }
 }
 
@@ -121,25 +129,49 @@ fn lookup(key: ApiKey) -> Option<&'static Api> {
     found.ok().map(|place| &TABLE[place])
 }
 
-fn note_answered(node: &Node, key: ApiKey, began: Instant, reply: &Reply) {
-    let bytes = match reply {
-        Reply::Segments(segments) => segments.iter().map(Bytes::len).sum(),
-        Reply::Nothing | Reply::Close => 0,
-    };
-    let duration: Duration = node.host.clock.now() - began;
-    node.metrics.request_answered(key, duration, bytes);
+/// The answer, counted.
+fn noted(node: Arc<Node>, key: ApiKey, began: Instant, answer: Answer) -> Answer {
+    Box::pin(async move {
+        let reply = answer.await?;
+        let bytes = match &reply {
+            Reply::Segments(segments) => segments.iter().map(Bytes::len).sum(),
+            Reply::Nothing | Reply::Close => 0,
+        };
+        let duration = node.host.clock.now() - began;
+        node.metrics.request_answered(key, duration, bytes);
+        Ok(reply)
+    })
 }
 
-/// Answers here if this is the active controller, else where it is.
-fn at_controller(
-    context: Context,
-    key: ApiKey,
-    body: Bytes,
-    handle: fn(Context, Bytes) -> Body,
-    refuse: Refuse,
-) -> Body {
-    let _ = (key, refuse);
-    handle(context, body)
+/// How long a forwarded request may take when it does not say so itself.
+const FORWARD_LIMIT_MS: u64 = 30_000;
+
+/// Has the active controller answer, wherever it is.
+fn at_controller(context: Context, key: ApiKey, body: Bytes, refuse: Refuse) -> Body {
+    Box::pin(async move {
+        let forwarded = Forwarded {
+            api_key: key.code(),
+            api_version: context.api_version,
+            principal: context.caller.principal.to_string(),
+            client_id: context
+                .caller
+                .client_id
+                .as_deref()
+                .unwrap_or_default()
+                .to_owned(),
+            client_address: context.caller.address.to_string(),
+            body: body.clone(),
+            deadline_ms: FORWARD_LIMIT_MS,
+        };
+        match context.node.quorum.forward(forwarded).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                tracing::warn!(api = key.name(), %error, "the controller did not answer");
+                let message = error.to_string();
+                refuse(&context, &body, ErrorCode::RequestTimedOut, Some(&message))
+            }
+        }
+    })
 }
 
 /// Answers a request that another node forwarded here; the body alone.

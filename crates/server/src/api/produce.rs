@@ -19,43 +19,66 @@ mod response;
 
 use std::time::Duration;
 
-use millrace_model::ErrorCode;
 use millrace_protocol::api::ApiKey;
 
-use super::{Answer, Context, Request, RequestError};
+use super::{Answer, Context, Request, RequestError, Started};
 use crate::connection::Reply;
-use append::{Outcome, append_all, wait_all};
+use append::{TopicOutcome, append_all, wait_all};
 use request::ProduceBatches;
 
 /// The versions that are served.
 pub const VERSIONS: (i16, i16) = (3, 13);
 
-/// Appends what the request brings; the answer follows when it is durable as far as asked.
+/// Appends what the request brings, once there is room; the answer follows when it is durable as
+/// far as asked.
 ///
 /// # Errors
 /// If the bytes are no such request.
-pub fn begin(context: Context, request: Request) -> Result<Answer, RequestError> {
+pub fn begin(context: Context, request: Request) -> Result<Started, RequestError> {
     let correlation_id = request.correlation_id;
     let produce = ProduceBatches::cut(request, context.api_version)?;
+    let full = append::logs_without_room(&context, &produce);
+    if full.is_empty() {
+        return Ok(Started::Now(append(context, produce, correlation_id)));
+    }
+    Ok(Started::Gated(Box::pin(async move {
+        for log in full {
+            log.wait_for_room().await;
+        }
+        Ok(append(context, produce, correlation_id))
+    })))
+}
+
+fn append(context: Context, produce: ProduceBatches, correlation_id: i32) -> Answer {
     let (acks, timeout_ms) = (produce.acks, produce.timeout_ms);
     let mut topics = append_all(&context, produce);
     if acks == 0 {
-        let failed = topics.iter().flat_map(|topic| &topic.partitions);
-        let failed = failed.filter_map(|partition| partition.outcome.error());
-        let failed: Vec<ErrorCode> = failed.collect();
-        return Ok(Box::pin(async move {
-            if failed.is_empty() {
-                return Ok(Reply::Nothing);
-            }
-            tracing::info!(?failed, "closing a connection whose produce with acks=0 failed");
-            Ok(Reply::Close)
-        }));
+        return Box::pin(async move { Ok(end_unanswered(&topics)) });
     }
     let timeout = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
     let deadline = context.node.host.clock.now() + timeout;
-    Ok(Box::pin(async move {
+    Box::pin(async move {
         wait_all(&mut topics, acks, deadline).await;
         let response = response::respond(&context, topics);
-        super::reply(ApiKey::Produce, context.api_version, correlation_id, &response)
-    }))
+        super::reply(
+            ApiKey::Produce,
+            context.api_version,
+            correlation_id,
+            &response,
+        )
+    })
+}
+
+/// What becomes of a connection after a request with acks=0.
+fn end_unanswered(topics: &[TopicOutcome]) -> Reply {
+    let partitions = topics.iter().flat_map(|topic| &topic.partitions);
+    let failed: Vec<_> = partitions.filter_map(|p| p.outcome.error()).collect();
+    if failed.is_empty() {
+        return Reply::Nothing;
+    }
+    tracing::info!(
+        ?failed,
+        "closing a connection whose produce with acks=0 failed"
+    );
+    Reply::Close
 }

@@ -3,7 +3,10 @@
 use millrace_protocol::api::ApiKey;
 
 use super::{Api, Handler, ListenerKind, Listeners};
-use super::{api_versions, find_coordinator};
+use super::{
+    api_versions, describe_log_dirs, describe_producers, fetch, find_coordinator, init_producer_id,
+    list_offsets, offset_for_leader_epoch, produce,
+};
 
 /// An API that the node answers which got the request.
 macro_rules! alone {
@@ -51,8 +54,25 @@ macro_rules! at_controller {
 
 /// Every API that is served, in the order of the keys.
 pub static TABLE: &[Api] = &[
+    Api {
+        key: ApiKey::Produce,
+        versions: produce::VERSIONS,
+        listeners: Listeners::Broker,
+        handler: Handler::Overlapping(produce::begin),
+    },
+    Api {
+        key: ApiKey::Fetch,
+        versions: fetch::VERSIONS,
+        listeners: Listeners::Broker,
+        handler: Handler::Overlapping(fetch::begin),
+    },
+    alone!(ListOffsets, list_offsets, Broker),
     alone!(FindCoordinator, find_coordinator, Broker),
     alone!(ApiVersions, api_versions, Both),
+    alone!(InitProducerId, init_producer_id, Broker),
+    alone!(OffsetForLeaderEpoch, offset_for_leader_epoch, Broker),
+    alone!(DescribeLogDirs, describe_log_dirs, Broker),
+    alone!(DescribeProducers, describe_producers, Broker),
 ];
 
 /// The APIs that a kind of listener serves.

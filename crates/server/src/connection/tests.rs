@@ -64,7 +64,7 @@ impl Client {
         };
         let limits = ConnectionLimits {
             max_frame_bytes: 100,
-            max_idle,
+            max_idle: Some(max_idle),
             memory: RequestMemory::new(1 << 20),
         };
         let stopping = CancellationToken::new();

@@ -69,21 +69,27 @@ impl ProduceBatches {
                     index: partition.index,
                     range: place(partition.records),
                 });
-                (topic.name.to_owned(), TopicId(topic.topic_id), cut.collect())
+                (
+                    topic.name.to_owned(),
+                    TopicId(topic.topic_id),
+                    cut.collect(),
+                )
             })
             .collect();
         let mut rest = Rest { frame, at: 0 };
-        let topics = topics.into_iter().map(|(name, id, partitions)| TopicBatches {
-            name,
-            id,
-            partitions: partitions
-                .into_iter()
-                .map(|cut| PartitionBatches {
-                    index: cut.index,
-                    batches: rest.take(cut.range),
-                })
-                .collect(),
-        });
+        let topics = topics
+            .into_iter()
+            .map(|(name, id, partitions)| TopicBatches {
+                name,
+                id,
+                partitions: partitions
+                    .into_iter()
+                    .map(|cut| PartitionBatches {
+                        index: cut.index,
+                        batches: rest.take(cut.range),
+                    })
+                    .collect(),
+            });
         Ok(ProduceBatches {
             acks,
             timeout_ms,

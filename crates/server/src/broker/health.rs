@@ -1,0 +1,75 @@
+//! What the HTTP listener tells of a node.
+
+use std::sync::Arc;
+
+use millrace_metadata::Image;
+use tokio::sync::watch;
+
+use crate::http::Health;
+use crate::metrics::Snapshot;
+use crate::node::Node;
+
+/// Looks at the node when asked.
+pub struct NodeHealth {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Whether clients are served.
+    pub serving: watch::Receiver<bool>,
+}
+
+impl Health for NodeHealth {
+    fn ready(&self) -> Result<(), String> {
+        if !*self.serving.borrow() {
+            return Err("it has not joined its cluster yet".to_owned());
+        }
+        let image = self.node.image();
+        match self.node.broker.get().is_some() && !image.is_active(self.node.id) {
+            true => Err("the controller has fenced it".to_owned()),
+            false => Ok(()),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        self.node.metrics.render(&self.snapshot())
+    }
+}
+
+impl NodeHealth {
+    fn snapshot(&self) -> Snapshot {
+        let image = self.node.image();
+        let fenced = image.brokers().filter(|broker| broker.fenced).count();
+        let mut snapshot = Snapshot {
+            offline_partitions: count(image.leaderless().count()),
+            topics: count(image.topic_count()),
+            active_brokers: count(image.brokers().count() - fenced),
+            fenced_brokers: count(fenced),
+            is_active_controller: self.node.quorum.is_active(),
+            image_version: i64::try_from(image.version().get()).unwrap_or(i64::MAX),
+            request_memory_bytes: count(self.node.request_memory.used_bytes()),
+            ..Snapshot::default()
+        };
+        self.count_partitions(&image, &mut snapshot);
+        snapshot
+    }
+
+    fn count_partitions(&self, image: &Image, snapshot: &mut Snapshot) {
+        for (id, partition) in image.hosted_by(self.node.id) {
+            snapshot.replicas += 1;
+            if partition.leader != Some(self.node.id) {
+                continue;
+            }
+            snapshot.led_partitions += 1;
+            if partition.isr.len() < partition.replicas.len() {
+                snapshot.under_replicated_partitions += 1;
+            }
+            let topic = image.topic(id.topic);
+            if topic.is_some_and(|t| partition.isr.len() < image.min_insync(&t.name, partition)) {
+                snapshot.under_min_isr_partitions += 1;
+            }
+        }
+    }
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,109 @@
+//! Opens the logs and starts the replicas, and what keeps them as the images want them.
+
+use std::sync::Arc;
+
+use millrace_model::BrokerEpoch;
+use millrace_replication::{Events, ReplicaOptions, ReplicaSettings, Replicas, stop_process};
+use millrace_rpc::Routes;
+use millrace_storage::{RecoveryReport, Store, StoreOptions};
+
+use super::StartError;
+use super::link::Link;
+use super::start::{Parts, Strings};
+use crate::api::fetch::SessionCache;
+use crate::config::log_settings;
+use crate::config::topic::TopicOverrides;
+use crate::node::{BrokerParts, Node};
+use crate::producer_ids::ProducerIds;
+
+/// What the rest of the start needs of the logs.
+pub(super) struct Opened {
+    /// The services for peers on listeners of brokers.
+    pub(super) routes: Routes,
+    /// The epoch under which the broker stopped, if it stopped cleanly.
+    pub(super) clean_shutdown: Option<BrokerEpoch>,
+}
+
+/// Opens the logs; this may take a while after a crash.
+///
+/// # Errors
+/// If no log directory can be used.
+pub(super) async fn open(
+    parts: &Parts,
+    node: &Arc<Node>,
+    strings: &Strings,
+) -> Result<Opened, StartError> {
+    let config = &parts.config;
+    let events = Arc::new(Events::default());
+    let options = StoreOptions {
+        tail_budget_bytes: usize::try_from(config.tail_bytes).unwrap_or(usize::MAX),
+        max_open_files: config.open_files,
+        recovery_threads: config.recovery_threads,
+        default_settings: log_settings(&config.settings, &TopicOverrides::new()),
+        ..StoreOptions::new(
+            parts.directories.log_directories.clone(),
+            parts.host.clone(),
+            events.clone(),
+        )
+    };
+    let opened = Store::open(options).await;
+    let (store, report) =
+        opened.map_err(|error| StartError(format!("cannot open the logs: {error}")))?;
+    tell(&report);
+    let link = Link::new(
+        config.node_id,
+        node.quorum.clone(),
+        parts.host.clock.clone(),
+        strings.session.clone(),
+    );
+    let replicas = Replicas::start(ReplicaOptions {
+        node: config.node_id,
+        host: parts.host.clone(),
+        store: store.clone(),
+        events,
+        channels: parts.channels.clone(),
+        link: Arc::new(link),
+        settings: ReplicaSettings {
+            lag_max: config.replica_lag_time_max,
+            session_timeout: config.session_timeout,
+            ..ReplicaSettings::default()
+        },
+        fatal: Arc::new(stop_process),
+    });
+    let routes = merged(replicas.routes(), node.quorum.routes());
+    let broker = BrokerParts {
+        fetch_sessions: SessionCache::new(config.limits.fetch_sessions, parts.host.random.clone()),
+        producer_ids: ProducerIds::default(),
+        store: store.clone(),
+        replicas: replicas.clone(),
+    };
+    // Nobody else sets it.
+    let _ = node.broker.set(broker);
+    Ok(Opened {
+        routes,
+        clean_shutdown: report.clean_shutdown,
+    })
+}
+
+fn tell(report: &RecoveryReport) {
+    tracing::info!(
+        logs = report.logs,
+        scanned_segments = report.scanned_segments,
+        cut_bytes = report.cut_bytes,
+        clean = report.clean_shutdown.is_some(),
+        "opened the logs"
+    );
+    for failed in &report.failed {
+        let path = failed.path.display();
+        tracing::error!(%path, why = failed.why, "cannot open a partition's log");
+    }
+    for (directory, why) in &report.offline {
+        tracing::error!(%directory, why, "cannot use a log directory");
+    }
+}
+
+/// Services of both; what neither knows is unimplemented.
+fn merged(one: Routes, other: Routes) -> Routes {
+    let one = one.into_axum_router().reset_fallback();
+    Routes::from(one.merge(other.into_axum_router()))
+}
