@@ -7,6 +7,7 @@ use millrace_model::{
 use super::{Change, Decision, Draft, Refusal, check_broker_epoch};
 use crate::image::Image;
 use crate::partition::{Partition, Recovery};
+use crate::record::{PartitionChange, Record};
 
 /// A member of the ISR that a leader asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,13 +106,18 @@ impl Draft {
         let name = self.image.topic_name(asked.id);
         let fsync =
             asked.confirms_fsync && self.image.configured_durability(name) == Durability::Fsync;
+        let before = self.image.partition(asked.id);
+        // What is granted raises the partition epoch, whatever it changes (rule 3): by asking for
+        // the ISR as it is, a leader withdraws an addition that could be granted late.
+        let withdrawal = before.map(|before| PartitionChange::of(asked.id, before));
         let mut change = Change::of(&self.image, asked.id);
         change.next.isr = asked.isr.iter().map(|member| member.broker).collect();
         change.next.recovery = asked.recovery;
         if fsync {
             change.next.durability = Durability::Fsync;
         }
-        let record = change.record();
+        let withdrawal = withdrawal.map(Record::PartitionChange);
+        let record = change.record().or(withdrawal);
         self.extend(record.into_iter().collect());
         let after = self
             .image

@@ -89,6 +89,22 @@ fn what_is_right_is_granted() {
 }
 
 #[test]
+fn asking_for_the_isr_as_it_is_ends_what_was_asked_before() {
+    let image = image();
+    let before = image.partition(pid(1, 0)).unwrap().clone();
+    let mut withdrawal = request();
+    let stays = |member: &IsrMember| before.isr.contains(&member.broker);
+    withdrawal.changes[0].isr.retain(stays);
+    let decision = alter_partitions(&image, &withdrawal);
+    let image = after(&image, decision.records);
+    let now = image.partition(pid(1, 0)).unwrap();
+    assert_eq!((&now.isr, now.leader), (&before.isr, before.leader));
+    assert_eq!(now.partition_epoch, before.partition_epoch.next());
+    let late = alter_partitions(&image, &request());
+    assert_eq!(late.reply, Ok(vec![Err(ErrorCode::InvalidUpdateVersion)]));
+}
+
+#[test]
 fn what_comes_under_other_epochs_is_refused() {
     check(ErrorCode::StaleBrokerEpoch, |request, _| {
         request.broker_epoch = BrokerEpoch(0)
