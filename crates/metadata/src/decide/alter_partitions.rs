@@ -32,7 +32,8 @@ pub struct IsrChange {
     /// Whether the leader has mended what an unclean election broke.
     pub recovery: Recovery,
     /// Every member of this ISR holds durably (by fsync) all that the log held when this leadership
-    /// began: the partition counts as fsync from now on, if that is what is configured.
+    /// began: the partition counts as fsync from now on, if that is what is configured and its ELR,
+    /// which nobody asked, is empty. Worth a request only while the image says otherwise of it.
     pub confirms_fsync: bool,
 }
 
@@ -114,7 +115,7 @@ impl Draft {
         change.next.isr = asked.isr.iter().map(|member| member.broker).collect();
         change.next.recovery = asked.recovery;
         if fsync {
-            change.next.durability = Durability::Fsync;
+            change.confirm_fsync();
         }
         let withdrawal = withdrawal.map(Record::PartitionChange);
         let record = change.record().or(withdrawal);

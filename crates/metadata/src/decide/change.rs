@@ -3,7 +3,7 @@
 //! Whatever causes a change says only what it wants; what follows from that for eligible leader
 //! replicas, leadership, epochs and a running reassignment is the same for all and stands here.
 
-use millrace_model::{BrokerId, DirectoryId, PartitionId};
+use millrace_model::{BrokerId, DirectoryId, Durability, PartitionId};
 
 use crate::image::Image;
 use crate::partition::{Partition, Recovery};
@@ -34,6 +34,7 @@ pub(super) struct Change<'a> {
     election: Election,
     forget_elr: bool,
     new_epoch: bool,
+    fsync_confirmed: bool,
 }
 
 /// How a leader came to be chosen.
@@ -62,6 +63,7 @@ impl<'a> Change<'a> {
             election: Election::IfNeeded,
             forget_elr: false,
             new_epoch: false,
+            fsync_confirmed: false,
         }
     }
 
@@ -113,6 +115,11 @@ impl<'a> Change<'a> {
         self.new_epoch = true;
     }
 
+    /// The ISR holds everything durably. That counts only when there is no ELR, which nobody asked.
+    pub fn confirm_fsync(&mut self) {
+        self.fsync_confirmed = true;
+    }
+
     /// The record that makes it so; `None` when nothing changes.
     pub fn record(self) -> Option<Record> {
         self.settle().map(Record::PartitionChange)
@@ -124,6 +131,9 @@ impl<'a> Change<'a> {
         self.settle_elr();
         let choice = self.choose();
         self.install(choice);
+        if self.fsync_confirmed && self.next.elr.is_empty() {
+            self.next.durability = Durability::Fsync;
+        }
         self.settle_directories();
         self.settle_last_known();
         self.difference()
