@@ -127,8 +127,8 @@ fn half_a_frame_and_silence_disturbs_nobody() {
 fn an_unknown_version_of_api_versions_is_answered_with_the_known_ones() {
     let mut broker = Broker::start();
     let mut wire = broker.connect();
-    // Key 18, version 999, correlation id 7, no client id.
-    let request = [0, 0, 0, 10, 0, 18, 3, 231, 0, 0, 0, 7, 255, 255];
+    // Key 18, version 999, correlation id 7, no client id, no tagged fields.
+    let request = [0, 0, 0, 11, 0, 18, 3, 231, 0, 0, 0, 7, 255, 255, 0];
     wire.send_bytes(&request).expect("the broker reads");
     let answer = wire.answer_bytes().expect("an answer in version 0");
     assert_eq!(answer[..4], [0, 0, 0, 7], "the correlation id");
