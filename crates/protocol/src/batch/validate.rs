@@ -131,28 +131,28 @@ fn sole_batch(records: &[u8], rules: &Rules<'_>) -> Result<usize, Refusal> {
         Origin::Client { produce_version } => produce_version,
         Origin::Coordinator => i16::MAX,
     };
-    let requests = format_args!("Produce requests with version {version}").to_string();
+    let refuse = |code, what: &str| {
+        Err(Refusal::new(
+            code,
+            format!("Produce requests with version {version} {what}"),
+        ))
+    };
     let Some(first) = first else {
-        return Err(Refusal::invalid(format!(
-            "{requests} must have at least one record batch per partition"
-        )));
+        let what = "must have at least one record batch per partition";
+        return refuse(ErrorCode::InvalidRecord, what);
     };
     if first.magic != 2 {
-        return Err(Refusal::invalid(format!(
-            "{requests} are only allowed to contain record batches with magic version 2"
-        )));
+        let what = "are only allowed to contain record batches with magic version 2";
+        return refuse(ErrorCode::InvalidRecord, what);
     }
     let codec = first.header().map(|header| header.compression());
     if version < FIRST_ZSTD_PRODUCE && codec == Ok(Ok(Compression::Zstd)) {
-        return Err(Refusal::new(
-            ErrorCode::UnsupportedCompressionType,
-            format!("{requests} are not allowed to use ZStandard compression"),
-        ));
+        let what = "are not allowed to use ZStandard compression";
+        return refuse(ErrorCode::UnsupportedCompressionType, what);
     }
     if found.next().transpose().map_err(broken)?.is_some() {
-        return Err(Refusal::invalid(format!(
-            "{requests} are only allowed to contain exactly one record batch per partition"
-        )));
+        let what = "are only allowed to contain exactly one record batch per partition";
+        return refuse(ErrorCode::InvalidRecord, what);
     }
     Ok(first.bytes.len())
 }
