@@ -47,6 +47,16 @@ impl<T> From<Result<T, Status>> for Attempt<T> {
     }
 }
 
+impl<T> Attempt<T> {
+    /// What may be done twice is asked again also when the connection broke before the answer.
+    fn repeatable(self) -> Attempt<T> {
+        match self {
+            Attempt::Failed(status) if status.code() == Code::Unavailable => Attempt::Again,
+            other => other,
+        }
+    }
+}
+
 impl Inner {
     /// A client of the active controller on another node; `None` while there is none to be reached.
     async fn controller_client(&self) -> Option<Client> {
@@ -171,7 +181,7 @@ impl Inner {
                     .map(control_wire::decode_isr_outcome);
                 refused_or(reply.refused, || outcomes.collect())
             });
-            Attempt::from(answer)
+            Attempt::from(answer).repeatable()
         };
         answered(self.until(deadline, attempt).await)
     }
@@ -197,7 +207,7 @@ impl Inner {
                 let reply = reply.into_inner();
                 refused_or(reply.refused, || reply.first..reply.first + reply.count)
             });
-            Attempt::from(answer)
+            Attempt::from(answer).repeatable()
         };
         answered(self.until(deadline, attempt).await)
     }
@@ -240,7 +250,7 @@ impl Inner {
                     let codes = reply.codes.into_iter().map(control_wire::decode_code);
                     refused_or(reply.refused, || codes.collect())
                 });
-            Attempt::from(answer)
+            Attempt::from(answer).repeatable()
         };
         answered(self.until(deadline, attempt).await)
     }
@@ -253,7 +263,7 @@ impl Inner {
                 return Attempt::Again;
             };
             let answer = client.describe(wire::DescribeRequest {}).await;
-            Attempt::from(answer.map(|reply| Ok(reply.into_inner())))
+            Attempt::from(answer.map(|reply| Ok(reply.into_inner()))).repeatable()
         };
         answered(self.until(deadline, attempt).await)
     }

@@ -109,7 +109,8 @@ pub(crate) fn local(inner: &Inner) -> Option<QuorumDescription> {
     let metrics = inner.raft.metrics();
     let metrics = metrics.borrow_watched();
     let replication = metrics.replication.as_ref()?;
-    let membership = &metrics.membership_config;
+    // A change counts once it is committed: before, it must not be relied upon.
+    let membership = &metrics.committed_membership_config;
     let wall = inner.host.clock.wall();
     let mut replicas: Vec<_> = membership
         .nodes()

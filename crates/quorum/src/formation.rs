@@ -210,11 +210,12 @@ pub(crate) async fn admit(
         .map_err(|error| describe(&error))?;
     let replaced: std::collections::BTreeSet<_> =
         former.iter().copied().filter(|old| is_voter(old)).collect();
-    tracing::info!(%id, ?replaced, "a voter with a new directory takes its old one's place");
     let changes = vec![
         ChangeMembers::AddVoterIds([id].into()),
         ChangeMembers::RemoveVoters(replaced),
     ];
     let changing = raft.change_membership(ChangeMembers::Batch(changes), false);
-    changing.await.map(drop).map_err(|error| describe(&error))
+    changing.await.map_err(|error| describe(&error))?;
+    tracing::info!(%id, "a voter with a new directory took its old one's place");
+    Ok(())
 }
