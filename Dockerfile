@@ -21,7 +21,7 @@ FROM ${BIN} AS bin
 FROM ${RUNTIME} AS runtime
 COPY --from=bin --chown=10001:10001 /out/data /data
 COPY --from=bin --chmod=755 /out/millrace /usr/local/bin/millrace
-ENV KAFKA_LOG_DIRS=/data
+ENV KAFKA_LOG_DIRS=/data KAFKA_MILLRACE_HTTP_LISTENER=0.0.0.0:9644
 USER 10001:10001
 VOLUME /data
 EXPOSE 9092 9093 9644

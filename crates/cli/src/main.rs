@@ -11,17 +11,22 @@ mod connect;
 mod consume;
 mod dev;
 mod failure;
+mod format;
 mod get_offsets;
 mod health;
+mod node_config;
 mod produce;
 mod properties;
 mod quorum;
+mod random_uuid;
+mod start;
 mod topic_filter;
 mod topics;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use futures::future::LocalBoxFuture;
 
 use crate::failure::Failure;
 
@@ -43,6 +48,12 @@ struct Millrace {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Start a node: a broker, a controller, or both
+    Start(start::StartArgs),
+    /// Prepare the directories of a node
+    Format(format::FormatArgs),
+    /// Print an id for a new cluster
+    RandomUuid,
     /// Start a cluster on this machine, for development
     Dev(dev::DevArgs),
     /// Create, list, describe, alter or delete topics
@@ -82,21 +93,24 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), Failure> {
+    let work: LocalBoxFuture<'_, Result<(), Failure>> = match command {
+        // It brings runtimes of its own.
+        Command::Start(args) => return start::run(&args),
+        Command::Format(args) => Box::pin(async { format::run(args) }),
+        Command::RandomUuid => Box::pin(async { random_uuid::run() }),
+        Command::Dev(args) => Box::pin(dev::run(args)),
+        Command::Topics(args) => Box::pin(topics::run(args)),
+        Command::Produce(args) => Box::pin(produce::run(args)),
+        Command::Consume(args) => Box::pin(consume::run(args)),
+        Command::GetOffsets(args) => Box::pin(get_offsets::run(args)),
+        Command::ApiVersions(args) => Box::pin(api_versions::run(args)),
+        Command::Quorum(args) => Box::pin(quorum::run(args)),
+        Command::Health(args) => Box::pin(health::run(args)),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let done = runtime.block_on(async {
-        match command {
-            Command::Dev(args) => dev::run(args).await,
-            Command::Topics(args) => topics::run(args).await,
-            Command::Produce(args) => produce::run(args).await,
-            Command::Consume(args) => consume::run(args).await,
-            Command::GetOffsets(args) => get_offsets::run(args).await,
-            Command::ApiVersions(args) => api_versions::run(args).await,
-            Command::Quorum(args) => quorum::run(args).await,
-            Command::Health(args) => health::run(args).await,
-        }
-    });
+    let done = runtime.block_on(work);
     // A read of standard input may never end; nothing that matters is left to do.
     runtime.shutdown_background();
     done

@@ -63,3 +63,10 @@ pub const MAX_HTTP_CONNECTIONS: usize = 64;
 
 /// Buffers handed to one vectored write to a socket; more cost the kernel and gain nothing.
 pub const MAX_SOCKET_SLICES: usize = 64;
+
+/// Threads of the data path that may wait for a disk at once: reads that the page cache cannot
+/// serve, recovery, deletion.
+pub const MAX_BLOCKING_THREADS: usize = 16;
+
+/// Threads beside Raft and the controller that may wait for a disk at once.
+pub const MAX_CONTROL_BLOCKING_THREADS: usize = 4;

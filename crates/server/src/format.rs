@@ -93,7 +93,11 @@ fn check_options(config: &Config, options: &FormatOptions) -> Result<(), FormatE
                  instead.",
             );
         }
-    } else if config.is_controller && !dynamic && !options.no_initial_controllers {
+    } else if config.is_controller
+        && !dynamic
+        && !options.no_initial_controllers
+        && !is_its_own_bootstrap(config)
+    {
         return refuse(
             "Because controller.quorum.voters is not set on this controller, you must specify one \
              of the following: --standalone, --initial-controllers, or --no-initial-controllers.",
@@ -110,13 +114,28 @@ fn controllers(
     if let Some(text) = &options.initial_controllers {
         return bootstrap::parse_controllers(text);
     }
-    if options.standalone {
+    let alone = config.is_controller && config.quorum_voters.is_empty();
+    if options.standalone
+        || alone && !options.no_initial_controllers && is_its_own_bootstrap(config)
+    {
         return Ok(vec![bootstrap::this_controller(
             config,
             new_directory(host),
         )?]);
     }
     Ok(Vec::new())
+}
+
+/// Whether the quorum is found at this very controller and nowhere else: then it can only be the
+/// whole quorum, and need not be told so as Kafka wants it.
+fn is_its_own_bootstrap(config: &Config) -> bool {
+    let [(host, port)] = config.quorum_bootstrap_servers.as_slice() else {
+        return false;
+    };
+    let mut advertised = config.advertised_listeners.iter();
+    advertised.any(|own| {
+        config.is_controller_listener(&own.name) && own.host == *host && own.port == *port
+    })
 }
 
 fn new_directory(host: &Host) -> DirectoryId {

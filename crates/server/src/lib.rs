@@ -23,3 +23,4 @@ pub mod reconcile;
 
 pub use broker::{Broker, StartError};
 pub use config::Config;
+pub use millrace_host::{Host, Tasks};

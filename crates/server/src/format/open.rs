@@ -69,20 +69,9 @@ fn format_missing(
             config.metadata_log_dir.display()
         ));
     };
-    let dynamic_controller = config.is_controller && config.quorum_voters.is_empty();
-    let metadata_is_empty = read_identity(&*host.disk, &config.metadata_log_dir)?.is_none();
-    if dynamic_controller && metadata_is_empty && config.quorum_bootstrap_servers.len() != 1 {
-        return refuse(format!(
-            "Because controller.quorum.voters is not set on this controller, format the directory \
-             {} with --standalone, --initial-controllers or --no-initial-controllers before \
-             starting.",
-            config.metadata_log_dir.display()
-        ));
-    }
     let options = FormatOptions {
         cluster_id,
         ignore_formatted: true,
-        standalone: dynamic_controller,
         ..FormatOptions::default()
     };
     for line in format(config, &options, host)? {
