@@ -23,6 +23,7 @@ use crate::connection::Reply;
 use crate::node::Node;
 
 mod authorized;
+mod deciding;
 mod dispatch;
 
 mod table;
@@ -41,6 +42,7 @@ pub mod offset_for_leader_epoch;
 pub mod produce;
 
 pub use authorized::{CLUSTER_OPERATIONS, GROUP_OPERATIONS, TOPIC_OPERATIONS};
+pub use deciding::{Moved, decide, limit_of};
 pub use dispatch::{ClientService, answer_forwarded};
 pub use table::{TABLE, served};
 
@@ -53,6 +55,8 @@ pub struct Context {
     pub api_version: i16,
     /// Who asks.
     pub caller: Caller,
+    /// Where a handler on the active controller notes that it is not that any more.
+    pub moved: Option<Moved>,
 }
 
 /// Who sent a request, and by which way.
@@ -111,6 +115,9 @@ pub enum RequestError {
         /// The version asked for.
         version: i16,
     },
+    /// Another node is the active controller now; nothing was done.
+    #[error("this node is not the active controller any more")]
+    ControllerMoved,
     /// The answer could not be written in this version.
     #[error("cannot encode the response: {0}")]
     Encode(#[from] EncodeError),

@@ -11,7 +11,8 @@ use millrace_quorum::Forwarded;
 use tokio::time::Instant;
 
 use super::{
-    Answer, Api, Body, Caller, Context, Handler, Refuse, Request, RequestError, Started, TABLE,
+    Answer, Api, Body, Caller, Context, Handler, Moved, Refuse, Request, RequestError, Started,
+    TABLE,
 };
 use super::{api_versions, pieces, reply};
 use crate::connection::{Begun, Reply, Service};
@@ -76,6 +77,7 @@ impl ClientService {
             node: self.node.clone(),
             api_version: header.version,
             caller: self.caller.clone(),
+            moved: None,
         };
         let body = match api.handler {
             Handler::Overlapping(begin) => {
@@ -177,7 +179,8 @@ fn at_controller(context: Context, key: ApiKey, body: Bytes, refuse: Refuse) -> 
 /// Answers a request that another node forwarded here; the body alone.
 ///
 /// # Errors
-/// If it is no request that is ever forwarded, or not one at all.
+/// If it is no request that is ever forwarded, or not one at all; `ControllerMoved` where another
+/// node must answer it.
 pub async fn answer_forwarded(
     context: Context,
     key: i16,
@@ -192,7 +195,16 @@ pub async fn answer_forwarded(
         Handler::Controller { handle, .. }
             if (api.versions.0..=api.versions.1).contains(&version) =>
         {
-            handle(context, body).await
+            let moved = Moved::default();
+            let context = Context {
+                moved: Some(moved.clone()),
+                ..context
+            };
+            let answer = handle(context, body).await;
+            match moved.is_noted() {
+                true => Err(RequestError::ControllerMoved),
+                false => answer,
+            }
         }
         _ => Err(not_served),
     }

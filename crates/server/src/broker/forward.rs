@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use millrace_model::ImageVersion;
 use millrace_quorum::{ForwardError, ForwardHandler, Forwarded};
 
-use crate::api::{Caller, Context, ListenerKind, answer_forwarded};
+use crate::api::{Caller, Context, ListenerKind, RequestError, answer_forwarded};
 use crate::node::Node;
 
 /// Answers through the same table of APIs as any client's request.
@@ -30,9 +30,13 @@ impl ForwardHandler for Forwarding {
                 caller: caller(&request),
                 api_version: request.api_version,
                 node: node.clone(),
+                moved: None,
             };
             let answer = answer_forwarded(context, request.api_key, request.body).await;
-            let answer = answer.map_err(|error| ForwardError::Unsupported(error.to_string()))?;
+            let answer = answer.map_err(|error| match error {
+                RequestError::ControllerMoved => ForwardError::NoController,
+                error => ForwardError::Unsupported(error.to_string()),
+            })?;
             Ok((answer, node.image().version()))
         })
     }
