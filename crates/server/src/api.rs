@@ -2,11 +2,11 @@
 //!
 //! Each API is one file below `api/`, named as Kafka's schema in snake case, and holds
 //! `pub const VERSIONS: (i16, i16)` and `pub async fn handle(context: &Context, request: XRequest)
-//! -> XResponse`. An API that only the active controller can answer (`Place::Controller`) is
+//! -> XResponse`. An API that only the active controller can answer (`Handler::Controller`) is
 //! written as if it ran there: the dispatch forwards the request's bytes when the active controller
 //! is elsewhere, and hands the answer back once the own image holds the result; such a file
 //! also has `pub fn refuse(request: &XRequest, error: ErrorCode, message: Option<&str>)
-//! -> XResponse`, the answer when no controller could be reached.
+//! -> XResponse`, the answer when no controller gave one. It decides by [`decide`].
 //!
 //! ApiVersions advertises exactly this table.
 
@@ -29,6 +29,8 @@ mod dispatch;
 mod table;
 
 pub mod api_versions;
+pub mod create_topics;
+pub mod describe_cluster;
 pub mod describe_log_dirs;
 pub mod describe_producers;
 pub mod errors;
@@ -38,11 +40,13 @@ pub mod find_coordinator;
 pub mod init_producer_id;
 pub mod internal;
 pub mod list_offsets;
+pub mod metadata;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 
 pub use authorized::{CLUSTER_OPERATIONS, GROUP_OPERATIONS, TOPIC_OPERATIONS};
 pub use deciding::{Moved, decide, limit_of};
+use dispatch::forward;
 pub use dispatch::{ClientService, answer_forwarded};
 pub use table::{TABLE, served};
 

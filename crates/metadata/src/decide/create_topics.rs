@@ -111,14 +111,15 @@ impl Draft {
     ) -> Result<CreatedTopic, Refusal> {
         let name = self.check_name(&topic.name)?;
         let configs = check_configs(topic)?;
-        let assignments = self.assignments(topic, defaults, random)?;
         let id = self.fresh_topic_id(random);
         self.push(Record::Topic {
             id,
             name: name.clone(),
             unknown: UnknownFields::default(),
         });
+        // Kafka looks at the settings first, and so tells of what is wrong with them first.
         self.change_settings(rules, &Resource::topic(&name), configs)?;
+        let assignments = self.assignments(topic, defaults, random)?;
         let replication_factor = assignments.first().map_or(0, Vec::len);
         let partitions = self.add_partitions(id, 0, &assignments);
         Ok(CreatedTopic {

@@ -1,13 +1,14 @@
 //! From a frame to the handler of its API, and from there to an answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use millrace_model::ErrorCode;
 use millrace_protocol::Reader;
 use millrace_protocol::api::ApiKey;
 use millrace_protocol::header::{decode_request_header, start_response};
-use millrace_quorum::Forwarded;
+use millrace_quorum::{ForwardError, Forwarded};
 use tokio::time::Instant;
 
 use super::{
@@ -146,26 +147,13 @@ fn noted(node: Arc<Node>, key: ApiKey, began: Instant, answer: Answer) -> Answer
 }
 
 /// How long a forwarded request may take when it does not say so itself.
-const FORWARD_LIMIT_MS: u64 = 30_000;
+const FORWARD_LIMIT: Duration = Duration::from_secs(30);
 
 /// Has the active controller answer, wherever it is.
 fn at_controller(context: Context, key: ApiKey, body: Bytes, refuse: Refuse) -> Body {
     Box::pin(async move {
-        let forwarded = Forwarded {
-            api_key: key.code(),
-            api_version: context.api_version,
-            principal: context.caller.principal.to_string(),
-            client_id: context
-                .caller
-                .client_id
-                .as_deref()
-                .unwrap_or_default()
-                .to_owned(),
-            client_address: context.caller.address.to_string(),
-            body: body.clone(),
-            deadline_ms: FORWARD_LIMIT_MS,
-        };
-        match context.node.quorum.forward(forwarded).await {
+        let version = context.api_version;
+        match forward(&context, key, version, body.clone(), FORWARD_LIMIT).await {
             Ok(answer) => Ok(answer),
             Err(error) => {
                 tracing::warn!(api = key.name(), %error, "the controller did not answer");
@@ -174,6 +162,27 @@ fn at_controller(context: Context, key: ApiKey, body: Bytes, refuse: Refuse) -> 
             }
         }
     })
+}
+
+/// Has the active controller answer a request on the caller's behalf; bodies alone.
+pub(super) async fn forward(
+    context: &Context,
+    key: ApiKey,
+    version: i16,
+    body: Bytes,
+    limit: Duration,
+) -> Result<Bytes, ForwardError> {
+    let caller = &context.caller;
+    let forwarded = Forwarded {
+        api_key: key.code(),
+        api_version: version,
+        principal: caller.principal.to_string(),
+        client_id: caller.client_id.as_deref().unwrap_or_default().to_owned(),
+        client_address: caller.address.to_string(),
+        body,
+        deadline_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+    };
+    context.node.quorum.forward(forwarded).await
 }
 
 /// Answers a request that another node forwarded here; the body alone.

@@ -7,3 +7,6 @@ pub fn is_internal(topic: &str) -> bool {
         "__consumer_offsets" | "__transaction_state" | "__share_group_state"
     )
 }
+
+/// The name of Kafka's metadata log, which is no topic.
+pub const CLUSTER_METADATA: &str = "__cluster_metadata";

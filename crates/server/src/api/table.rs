@@ -4,8 +4,8 @@ use millrace_protocol::api::ApiKey;
 
 use super::{Api, Handler, ListenerKind, Listeners};
 use super::{
-    api_versions, describe_log_dirs, describe_producers, fetch, find_coordinator, init_producer_id,
-    list_offsets, offset_for_leader_epoch, produce,
+    api_versions, create_topics, describe_cluster, describe_log_dirs, describe_producers, fetch,
+    find_coordinator, init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
 };
 
 /// An API that the node answers which got the request.
@@ -27,7 +27,6 @@ macro_rules! alone {
 }
 
 /// An API that the active controller answers.
-#[allow(unused_macros)]
 macro_rules! at_controller {
     ($key:ident, $module:ident) => {
         Api {
@@ -67,11 +66,14 @@ pub static TABLE: &[Api] = &[
         handler: Handler::Overlapping(fetch::begin),
     },
     alone!(ListOffsets, list_offsets, Broker),
+    alone!(Metadata, metadata, Broker),
     alone!(FindCoordinator, find_coordinator, Broker),
     alone!(ApiVersions, api_versions, Both),
+    at_controller!(CreateTopics, create_topics),
     alone!(InitProducerId, init_producer_id, Broker),
     alone!(OffsetForLeaderEpoch, offset_for_leader_epoch, Broker),
     alone!(DescribeLogDirs, describe_log_dirs, Broker),
+    alone!(DescribeCluster, describe_cluster, Both),
     alone!(DescribeProducers, describe_producers, Broker),
 ];
 
