@@ -4,8 +4,9 @@ use millrace_protocol::api::ApiKey;
 
 use super::{Api, Handler, ListenerKind, Listeners};
 use super::{
-    api_versions, create_topics, describe_cluster, describe_log_dirs, describe_producers, fetch,
-    find_coordinator, init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
+    api_versions, create_partitions, create_topics, delete_topics, describe_cluster,
+    describe_log_dirs, describe_producers, describe_topic_partitions, fetch, find_coordinator,
+    init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
 };
 
 /// An API that the node answers which got the request.
@@ -70,11 +71,14 @@ pub static TABLE: &[Api] = &[
     alone!(FindCoordinator, find_coordinator, Broker),
     alone!(ApiVersions, api_versions, Both),
     at_controller!(CreateTopics, create_topics),
+    at_controller!(DeleteTopics, delete_topics),
     alone!(InitProducerId, init_producer_id, Broker),
     alone!(OffsetForLeaderEpoch, offset_for_leader_epoch, Broker),
     alone!(DescribeLogDirs, describe_log_dirs, Broker),
+    at_controller!(CreatePartitions, create_partitions),
     alone!(DescribeCluster, describe_cluster, Both),
     alone!(DescribeProducers, describe_producers, Broker),
+    alone!(DescribeTopicPartitions, describe_topic_partitions, Broker),
 ];
 
 /// The APIs that a kind of listener serves.
