@@ -22,24 +22,27 @@ use millrace_protocol::{Decode, DecodeError, EncodeError, Message, Reader, Segme
 use crate::connection::Reply;
 use crate::node::Node;
 
+mod alterations;
 mod authorized;
 mod deciding;
 mod dispatch;
 
 mod table;
 
+pub mod alter_configs;
 pub mod api_versions;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_topics;
 pub mod describe_cluster;
+pub mod describe_configs;
 pub mod describe_log_dirs;
 pub mod describe_producers;
 pub mod describe_topic_partitions;
 pub mod errors;
 pub mod fetch;
-
 pub mod find_coordinator;
+pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod internal;
 pub mod list_offsets;

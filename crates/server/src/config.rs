@@ -19,9 +19,11 @@ pub mod valid;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use millrace_metadata::Image;
 use millrace_model::BrokerId;
 
 pub use log_settings::log_settings;
@@ -139,8 +141,8 @@ pub struct Limits {
     pub connections: usize,
     /// `max.connections.per.ip`.
     pub connections_per_ip: usize,
-    /// `max.connections.per.ip.overrides`, by host name or address.
-    pub connections_per_ip_overrides: BTreeMap<String, usize>,
+    /// `max.connections.per.ip.overrides`, by address.
+    pub connections_per_ip_overrides: BTreeMap<IpAddr, usize>,
     /// `connections.max.idle.ms`; `None` for ever.
     pub idle: Option<Duration>,
     /// `socket.request.max.bytes`.
@@ -182,6 +184,15 @@ impl Config {
         for_this: &BTreeMap<String, String>,
     ) -> Result<Config, ConfigError> {
         let settings = self.settings.with_dynamic(for_all, for_this);
+        Config::from_settings(settings, self.cluster_id.clone())
+    }
+
+    /// The same broker with what an image of the cluster has set for all brokers and for this.
+    ///
+    /// # Errors
+    /// As [`Config::with_dynamic`].
+    pub fn at_image(&self, image: &Image) -> Result<Config, ConfigError> {
+        let settings = self.settings.at_image(image, Some(self.node_id));
         Config::from_settings(settings, self.cluster_id.clone())
     }
 
@@ -364,20 +375,7 @@ fn rack_aware_reads(settings: &Settings) -> Result<bool, ConfigError> {
 }
 
 fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
-    let overrides_name = "max.connections.per.ip.overrides";
-    let mut overrides = BTreeMap::new();
-    for entry in valid::split_list(settings.text(overrides_name)) {
-        let parsed = entry
-            .rsplit_once(':')
-            .and_then(|(host, max)| Some((host.trim().to_owned(), max.trim().parse().ok()?)));
-        let Some((host, max)) = parsed else {
-            return error(format!(
-                "Error parsing configuration property '{overrides_name}': '{entry}' is not of the \
-                 form host:connections"
-            ));
-        };
-        overrides.insert(host, max);
-    }
+    let overrides = connection_overrides(settings)?;
     let connections_per_ip = number(settings, "max.connections.per.ip");
     if connections_per_ip == 0 && overrides.is_empty() {
         return error(
@@ -396,4 +394,35 @@ fn limits(settings: &Settings) -> Result<Limits, ConfigError> {
         fetch_sessions: number(settings, "max.incremental.fetch.session.cache.slots"),
         request_partitions: number(settings, "max.request.partition.size.limit"),
     })
+}
+
+/// `max.connections.per.ip.overrides`. Kafka looks names up when it reads them; a broker whose
+/// bounds hang on a name server at that moment is no help, so only `localhost` is taken by name.
+fn connection_overrides(settings: &Settings) -> Result<BTreeMap<IpAddr, usize>, ConfigError> {
+    let name = "max.connections.per.ip.overrides";
+    let mut overrides = BTreeMap::new();
+    for entry in valid::split_list(settings.text(name)) {
+        let parsed = entry.rsplit_once(':').and_then(|(host, max)| {
+            let host = host.trim().trim_start_matches('[').trim_end_matches(']');
+            Some((addresses(host)?, max.trim().parse::<usize>().ok()?))
+        });
+        let Some((addresses, max)) = parsed else {
+            return error(format!(
+                "Error parsing configuration property '{name}': '{entry}' is not of the form \
+                 address:connections"
+            ));
+        };
+        overrides.extend(addresses.into_iter().map(|address| (address, max)));
+    }
+    Ok(overrides)
+}
+
+fn addresses(host: &str) -> Option<Vec<IpAddr>> {
+    match host {
+        "localhost" => Some(vec![
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+            IpAddr::from(Ipv6Addr::LOCALHOST),
+        ]),
+        host => Some(vec![host.parse().ok()?]),
+    }
 }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{Caller, ListenerKind};
+use crate::config::Config;
 use crate::connection::{self, ConnectionLimits, Ended, Service};
 use crate::metrics::Metrics;
 
@@ -23,8 +24,8 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// The connections of all listeners of a broker, counted by address.
 pub struct ConnectionCount {
-    max: usize,
-    max_of_one_address: usize,
+    /// `max.connections`, `max.connections.per.ip` and its overrides as they are at the moment.
+    config: watch::Receiver<Arc<Config>>,
     open: Mutex<Open>,
 }
 
@@ -35,20 +36,25 @@ struct Open {
 }
 
 impl ConnectionCount {
-    /// Bounds from `max.connections` and `max.connections.per.ip`.
-    pub fn new(max: usize, max_of_one_address: usize) -> Arc<ConnectionCount> {
+    /// Nothing counted yet.
+    pub fn new(config: watch::Receiver<Arc<Config>>) -> Arc<ConnectionCount> {
         Arc::new(ConnectionCount {
-            max,
-            max_of_one_address,
+            config,
             open: Mutex::default(),
         })
     }
 
     /// Counts one more connection of `address`; `None` if that is one too many.
     fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Admission> {
+        let address = address.to_canonical();
+        let (max, max_of_one) = {
+            let limits = &self.config.borrow().limits;
+            let own = limits.connections_per_ip_overrides.get(&address).copied();
+            (limits.connections, own.unwrap_or(limits.connections_per_ip))
+        };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let of_address = open.by_address.get(&address).copied().unwrap_or(0);
-        if of_address >= self.max_of_one_address || open.total >= self.max {
+        if of_address >= max_of_one || open.total >= max {
             return None;
         }
         open.total += 1;
@@ -232,9 +238,19 @@ pub async fn bind(
 mod tests {
     use super::*;
 
+    fn config(limits: &str) -> Arc<Config> {
+        let text = format!(
+            "process.roles=broker,controller\nnode.id=1\nlisteners=PLAINTEXT://:0,CONTROLLER://:0\n\
+             controller.listener.names=CONTROLLER\ncontroller.quorum.voters=1@localhost:1\n{limits}"
+        );
+        Arc::new(Config::parse(&text).unwrap())
+    }
+
     #[test]
     fn connections_are_counted_in_all_and_by_address() {
-        let count = ConnectionCount::new(3, 2);
+        let (settings, config_of_now) =
+            watch::channel(config("max.connections=3\nmax.connections.per.ip=2\n"));
+        let count = ConnectionCount::new(config_of_now);
         let (one, other): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
         let first = count.admit(one).unwrap();
         let _second = count.admit(one).unwrap();
@@ -242,6 +258,11 @@ mod tests {
         let _third = count.admit(other).unwrap();
         assert!(count.admit(other).is_none());
         drop(first);
-        assert!(count.admit(other).is_some());
+        let fourth = count.admit(other);
+        assert!(fourth.is_some());
+        let text = "max.connections.per.ip=2\nmax.connections.per.ip.overrides=10.0.0.2:3\n";
+        settings.send_replace(config(text));
+        let _fifth = count.admit(other).unwrap();
+        assert!(count.admit(other).is_none());
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millrace_metadata::{Delta, Image, Partition, Resource, ResourceKind};
-use millrace_model::{BrokerEpoch, BrokerId, PartitionId, TopicId};
+use millrace_model::{BrokerEpoch, BrokerId, Durability, PartitionId, TopicId};
 use millrace_quorum::{Quorum, SessionState};
 use millrace_replication::{Assignment, ClusterView, Following, Leadership, PeerView, Replicas};
 use millrace_rpc::{Channels, PeerListener};
@@ -97,12 +97,7 @@ impl Reconciler {
 
     /// Takes over what was set for this broker and for all brokers.
     fn reconfigure(&mut self, image: &Image) {
-        let of = |resource| {
-            let configs = image.configs_of(&resource);
-            configs.map_or(&*NO_OVERRIDES, Arc::as_ref)
-        };
-        let (all, own) = (of(Resource::cluster()), of(Resource::broker(self.id)));
-        match self.config.with_dynamic(all, own) {
+        match self.config.at_image(image) {
             Ok(config) => {
                 self.config = Arc::new(config);
                 self.settings.send_replace(self.config.clone());
@@ -183,7 +178,11 @@ impl Reconciler {
         let topic = &image.topic(id.topic)?.name;
         let own = image.configs_of(&Resource::topic(topic));
         let own = own.map_or(&*NO_OVERRIDES, Arc::as_ref);
-        let settings = log_settings(&self.config.settings, own);
+        let mut settings = log_settings(&self.config.settings, own);
+        if image.configured_durability(topic) == Durability::Fsync {
+            // What the controller counts on holds, whatever else is set.
+            settings.durability = Durability::Fsync;
+        }
         if partition.leader == Some(self.id) {
             return Some(Assignment::Lead(Leadership {
                 id,
@@ -232,7 +231,7 @@ static NO_OVERRIDES: std::sync::LazyLock<BTreeMap<String, String>> =
     std::sync::LazyLock::new(BTreeMap::new);
 
 /// Whether settings of this broker, or of all brokers, changed.
-fn touches_brokers(delta: &Delta, id: BrokerId) -> bool {
+pub(crate) fn touches_brokers(delta: &Delta, id: BrokerId) -> bool {
     let (own, all) = (Resource::broker(id), Resource::cluster());
     let mut changed = delta.configs.iter();
     changed.any(|resource| *resource == own || *resource == all)

@@ -124,9 +124,10 @@ fn change_all<Asked>(
     let mut draft = Draft::of(image);
     let mut results = Vec::new();
     for (resource, asked) in changes {
-        let result = check_exists(image, resource)
-            .and_then(|()| values(&draft, resource, asked))
-            .and_then(|values| draft.change_settings(rules, resource, values));
+        let result = values(&draft, resource, asked)
+            .and_then(|values| draft.settings_changed(rules, resource, values))
+            .and_then(|records| check_exists(image, resource).map(|()| records))
+            .map(|records| draft.extend(records));
         results.push((resource.clone(), result));
     }
     if validate_only {
@@ -187,14 +188,27 @@ impl Draft {
         Ok(values)
     }
 
-    /// Checks new values and makes them so. Those of a broker make records even when they stay as
-    /// they are, so that a broker reads again what a setting refers to (KAFKA-14136).
+    /// Checks new values and makes them so.
     pub(super) fn change_settings(
         &mut self,
         rules: &dyn ConfigRules,
         resource: &Resource,
         values: Values,
     ) -> Result<(), Refusal> {
+        let records = self.settings_changed(rules, resource, values)?;
+        self.extend(records);
+        Ok(())
+    }
+
+    /// Checks new values and returns the records that make them so. Those of a broker make records
+    /// even when they stay as they are, so that a broker reads again what a setting refers to
+    /// (KAFKA-14136).
+    fn settings_changed(
+        &self,
+        rules: &dyn ConfigRules,
+        resource: &Resource,
+        values: Values,
+    ) -> Result<Vec<Record>, Refusal> {
         let known = self.settings(resource);
         let mut settings = known.clone();
         let mut records = Vec::new();
@@ -213,8 +227,7 @@ impl Draft {
             }
         }
         rules.validate(resource, &settings)?;
-        self.extend(records);
-        Ok(())
+        Ok(records)
     }
 }
 

@@ -4,9 +4,10 @@ use millrace_protocol::api::ApiKey;
 
 use super::{Api, Handler, ListenerKind, Listeners};
 use super::{
-    api_versions, create_partitions, create_topics, delete_topics, describe_cluster,
-    describe_log_dirs, describe_producers, describe_topic_partitions, fetch, find_coordinator,
-    init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
+    alter_configs, api_versions, create_partitions, create_topics, delete_topics, describe_cluster,
+    describe_configs, describe_log_dirs, describe_producers, describe_topic_partitions, fetch,
+    find_coordinator, incremental_alter_configs, init_producer_id, list_offsets, metadata,
+    offset_for_leader_epoch, produce,
 };
 
 /// An API that the node answers which got the request.
@@ -74,8 +75,11 @@ pub static TABLE: &[Api] = &[
     at_controller!(DeleteTopics, delete_topics),
     alone!(InitProducerId, init_producer_id, Broker),
     alone!(OffsetForLeaderEpoch, offset_for_leader_epoch, Broker),
+    alone!(DescribeConfigs, describe_configs, Both),
+    at_controller!(AlterConfigs, alter_configs),
     alone!(DescribeLogDirs, describe_log_dirs, Broker),
     at_controller!(CreatePartitions, create_partitions),
+    at_controller!(IncrementalAlterConfigs, incremental_alter_configs),
     alone!(DescribeCluster, describe_cluster, Both),
     alone!(DescribeProducers, describe_producers, Broker),
     alone!(DescribeTopicPartitions, describe_topic_partitions, Broker),

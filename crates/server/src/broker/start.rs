@@ -107,8 +107,7 @@ async fn run(mut parts: Parts) -> Result<Broker, StartError> {
         connections: strings.connections.clone(),
         clients: strings.serving.subscribe(),
     };
-    let limits = &parts.config.limits;
-    let count = ConnectionCount::new(limits.connections, limits.connections_per_ip);
+    let count = ConnectionCount::new(node.config.clone());
     let ports = listeners::ports(&parts.bound);
     let (of_controllers, of_brokers): (Vec<_>, Vec<_>) = std::mem::take(&mut parts.bound)
         .into_iter()
@@ -131,6 +130,7 @@ async fn run(mut parts: Parts) -> Result<Broker, StartError> {
         let registered = watchers::register(&parts, &node, &strings, &ports, opened.clean_shutdown);
         session = Some(registered);
     } else {
+        watchers::follow_settings(&node, &strings);
         watchers::serve_when_led(&node, &strings);
     }
     Ok(Broker {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millrace_metadata::FeatureRange;
 use millrace_metadata::decide::Registration;
+use millrace_metadata::{Delta, FeatureRange, Image};
 use millrace_model::BrokerEpoch;
 use millrace_quorum::BrokerSession;
 use tokio::sync::watch;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::quorum::listener;
 use super::start::{Parts, Strings};
 use crate::node::Node;
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Reconciler, touches_brokers};
 
 /// Ends the node when its part in the quorum cannot go on.
 pub(super) fn watch_quorum(node: &Arc<Node>, strings: &Strings) {
@@ -135,6 +135,35 @@ async fn tell_refusals(session: Arc<BrokerSession>) {
             return;
         }
     }
+}
+
+/// Takes over what is set for all nodes, and for this one, on a node without a reconciler.
+pub(super) fn follow_settings(node: &Arc<Node>, strings: &Strings) {
+    let mut images = node.quorum.images();
+    let (node, settings) = (node.clone(), strings.settings.clone());
+    let control = node.host.control.clone();
+    let following = async move {
+        let mut known = Arc::new(Image::default());
+        loop {
+            let image = images.borrow_and_update().clone();
+            if touches_brokers(&Delta::between(&known, &image), node.id) {
+                match node.config().at_image(&image) {
+                    Ok(config) => _ = settings.send_replace(Arc::new(config)),
+                    Err(error) => tracing::error!(%error, "cannot take over changed settings"),
+                }
+            }
+            known = image;
+            if images.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    control.spawn(
+        strings
+            .stopping
+            .clone()
+            .run_until_cancelled_owned(following),
+    );
 }
 
 /// A node that is only a controller is ready when its quorum has a leader.

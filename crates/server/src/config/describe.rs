@@ -114,7 +114,11 @@ pub fn broker(settings: &Settings) -> Vec<Described> {
         .map(|row| {
             let mut synonyms = Vec::new();
             broker_synonyms(settings, row.name, &mut synonyms);
-            let value = settings.value(row.name).map(str::to_owned);
+            let value = match topic::is_of_the_cluster(row.name) {
+                true => settings.cluster_value(row.name),
+                false => settings.value(row.name),
+            };
+            let value = value.map(str::to_owned);
             Described {
                 value: value.filter(|_| !row.is_sensitive()),
                 read_only: row.update == Update::ReadOnly,
@@ -207,11 +211,20 @@ const PLACES: [(Origin, Source); 4] = [
     (Origin::Default, Source::Default),
 ];
 
+/// The value `name` has at one place. What server.properties says of a setting that only holds for
+/// the whole cluster is told only below the cluster's own value, since alone it does not hold.
+fn told<'a>(settings: &'a Settings, origin: Origin, name: &str) -> Option<&'a str> {
+    let without_effect = origin == Origin::Static
+        && topic::is_of_the_cluster(name)
+        && settings.at(Origin::DynamicDefault, name).is_none();
+    settings.at(origin, name).filter(|_| !without_effect)
+}
+
 /// The places that have a value for `name`; Kafka leaves out those before the first of that name.
 fn broker_synonyms(settings: &Settings, name: &str, synonyms: &mut Vec<Synonym>) {
     let sensitive = property(Scope::Broker, name).is_some_and(Property::is_sensitive);
     for (origin, source) in PLACES {
-        if let Some(value) = settings.at(origin, name) {
+        if let Some(value) = told(settings, origin, name) {
             synonyms.push(Synonym {
                 name: name.to_owned(),
                 value: (!sensitive).then(|| value.to_owned()),
@@ -227,7 +240,7 @@ fn broker_synonyms_of_topic(settings: &Settings, row: &Property, synonyms: &mut 
     let mut found = Vec::new();
     for (origin, source) in PLACES {
         for name in &row.synonyms {
-            if let Some(value) = settings.at(origin, name) {
+            if let Some(value) = told(settings, origin, name) {
                 found.push(Synonym {
                     name: (*name).to_owned(),
                     value: Some(value.to_owned()),

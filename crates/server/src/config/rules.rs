@@ -82,7 +82,9 @@ impl TableRules<'_> {
     }
 }
 
-/// What may change while brokers run: for one (`name` is its id) or for all (`name` is empty).
+/// What may change while brokers run: for one (`name` is its id) or for all (`name` is empty). A
+/// listener cannot come or go without a restart here, unlike in Kafka: the table has its properties
+/// as read-only.
 fn validate_broker(name: &str, settings: &BTreeMap<String, String>) -> Result<(), Refusal> {
     let select = |choose: &dyn Fn(&Property) -> bool| {
         let names = settings
@@ -127,7 +129,11 @@ fn validate_broker(name: &str, settings: &BTreeMap<String, String>) -> Result<()
         };
         check_effect(row, value, ErrorCode::InvalidRequest)?;
     }
-    Ok(())
+    let set = Settings::default().with_dynamic(settings, &BTreeMap::new());
+    match super::limits(&set) {
+        Ok(_) => Ok(()),
+        Err(error) => refuse(ErrorCode::InvalidRequest, error.to_string()),
+    }
 }
 
 fn validate_named(

@@ -1,7 +1,10 @@
 //! The values a broker was given, checked against the table, and those changed while it runs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+use millrace_metadata::{Image, Resource};
+use millrace_model::BrokerId;
 
 use super::ConfigError;
 use super::environment::Environment;
@@ -29,6 +32,8 @@ impl Sources {
         })
     }
 }
+
+static NOTHING: LazyLock<BTreeMap<String, String>> = LazyLock::new(BTreeMap::new);
 
 /// Which of the places that may hold a broker's value holds it; nearest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,6 +98,18 @@ impl Settings {
             dynamic_default: Arc::new(canonical(for_all)),
             dynamic_own: Arc::new(canonical(for_this)),
         }
+    }
+
+    /// The same broker with what an image of the cluster has for all brokers and, if `id` is given,
+    /// for that one.
+    #[must_use]
+    pub fn at_image(&self, image: &Image, id: Option<BrokerId>) -> Settings {
+        let set = |resource| {
+            let set = image.configs_of(&resource);
+            set.map_or(&*NOTHING, Arc::as_ref)
+        };
+        let own = id.map(Resource::broker);
+        self.with_dynamic(set(Resource::cluster()), own.map_or(&*NOTHING, set))
     }
 
     /// The value given for `name` and where; none where only the table has one.

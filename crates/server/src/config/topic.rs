@@ -19,6 +19,11 @@ const OF_THE_CLUSTER: &[&str] = &[
     config_names::DURABILITY,
 ];
 
+/// Whether a broker's property only holds for the whole cluster.
+pub(super) fn is_of_the_cluster(name: &str) -> bool {
+    OF_THE_CLUSTER.contains(&name)
+}
+
 /// The value of a topic's setting: its own, else what the broker has for it, else the table's.
 pub fn value(broker: &Settings, own: &TopicOverrides, name: &str) -> Option<String> {
     if let Some(value) = own.get(name) {
@@ -26,7 +31,7 @@ pub fn value(broker: &Settings, own: &TopicOverrides, name: &str) -> Option<Stri
         let canonical = row.and_then(|row| row.check(Some(value)).ok().flatten());
         return canonical.or_else(|| Some(value.clone()));
     }
-    if OF_THE_CLUSTER.contains(&name) {
+    if is_of_the_cluster(name) {
         return broker.cluster_value(name).map(str::to_owned);
     }
     let row = property(Scope::Topic, name)?;
