@@ -4,10 +4,11 @@ use millrace_protocol::api::ApiKey;
 
 use super::{Api, Handler, ListenerKind, Listeners};
 use super::{
-    alter_configs, api_versions, create_partitions, create_topics, delete_topics, describe_cluster,
-    describe_configs, describe_log_dirs, describe_producers, describe_topic_partitions, fetch,
-    find_coordinator, incremental_alter_configs, init_producer_id, list_offsets, metadata,
-    offset_for_leader_epoch, produce,
+    alter_configs, api_versions, create_partitions, create_topics, delete_topics, describe_acls,
+    describe_cluster, describe_configs, describe_log_dirs, describe_producers, describe_quorum,
+    describe_topic_partitions, elect_leaders, fetch, find_coordinator, incremental_alter_configs,
+    init_producer_id, list_config_resources, list_offsets, list_partition_reassignments, metadata,
+    offset_for_leader_epoch, produce, update_features,
 };
 
 /// An API that the node answers which got the request.
@@ -75,13 +76,23 @@ pub static TABLE: &[Api] = &[
     at_controller!(DeleteTopics, delete_topics),
     alone!(InitProducerId, init_producer_id, Broker),
     alone!(OffsetForLeaderEpoch, offset_for_leader_epoch, Broker),
+    alone!(DescribeAcls, describe_acls, Both),
     alone!(DescribeConfigs, describe_configs, Both),
     at_controller!(AlterConfigs, alter_configs),
     alone!(DescribeLogDirs, describe_log_dirs, Broker),
     at_controller!(CreatePartitions, create_partitions),
+    at_controller!(ElectLeaders, elect_leaders),
     at_controller!(IncrementalAlterConfigs, incremental_alter_configs),
+    alone!(
+        ListPartitionReassignments,
+        list_partition_reassignments,
+        Both
+    ),
+    alone!(DescribeQuorum, describe_quorum, Both),
+    at_controller!(UpdateFeatures, update_features),
     alone!(DescribeCluster, describe_cluster, Both),
     alone!(DescribeProducers, describe_producers, Broker),
+    alone!(ListConfigResources, list_config_resources, Broker),
     alone!(DescribeTopicPartitions, describe_topic_partitions, Broker),
 ];
 
