@@ -1,0 +1,8 @@
+//! Tests of a whole node from outside, over its sockets.
+
+#![allow(clippy::unwrap_used)] // Helpers outside of test functions unwrap as tests do.
+
+mod describe_cluster;
+mod metadata;
+mod support;
+mod topics;

@@ -1,0 +1,4 @@
+//! What tests of a node stand on.
+
+pub mod node;
+pub mod wire;
