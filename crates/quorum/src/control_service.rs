@@ -77,6 +77,7 @@ impl Control for ControlService {
             pristine: inner.log.is_pristine(),
             leader,
             term: standing.term,
+            incarnation: control_wire::encode_uuid(inner.peer().incarnation.0),
         }))
     }
 
@@ -96,7 +97,8 @@ impl Control for ControlService {
         // One change of the membership at a time.
         let _one = inner.membership_change.lock().await;
         let standing = inner.standing.borrow().clone();
-        if standing.leads().is_none() {
+        // Before it has an entry of its own term the membership may be one that is being changed.
+        if standing.leads().is_none() || !inner.is_active() {
             return Err(Status::aborted("this node is not the active controller"));
         }
         inner.members.learn_place(id.node, &place);

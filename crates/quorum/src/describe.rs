@@ -92,13 +92,20 @@ fn wall_time_of(ago: Duration, wall: Timestamp) -> Timestamp {
     Timestamp(wall.get() - i64::try_from(ago.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Keeps looking, as long as openraft runs.
+/// Keeps looking while this node leads, as long as openraft runs.
 pub(crate) async fn observe(inner: std::sync::Weak<Inner>) {
-    let mut ticks = tokio::time::interval(LOOK);
-    loop {
-        ticks.tick().await;
+    let Some(mut standing) = inner.upgrade().map(|inner| inner.standing.clone()) else {
+        return;
+    };
+    while standing
+        .wait_for(|standing| standing.leads().is_some() || standing.stopped.is_some())
+        .await
+        .is_ok_and(|standing| standing.stopped.is_none())
+    {
         let Some(inner) = inner.upgrade() else { return };
         inner.seen.look(&inner.raft, &inner.host.clock);
+        drop(inner);
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -3,14 +3,16 @@
 //!
 //! Every voter keeps a connection to the leader. When it breaks and the leader cannot be reached
 //! again, the voter drops the lease it gave that leader and stands for election, the voters one
-//! after the other so that they do not split the vote. Pre-vote keeps this harmless: where the
-//! others still hear the leader, their leases stand, and no term is wasted.
+//! after the other so that they do not split the vote. A voter that is asked for a pre-vote looks
+//! after its leader too, before it answers: it may not have seen the connection break, or may have
+//! had none yet. Pre-vote keeps all this harmless: where the others still hear the leader, their
+//! leases stand, and no term is wasted.
 
 use std::future::Future;
 use std::time::Duration;
 
 use millrace_host::Host;
-use millrace_rpc::{LinkFailure, Purpose};
+use millrace_rpc::{LinkFailure, PeerChannel, Purpose};
 use openraft::raft::TransferLeaderRequest;
 use tokio::sync::watch;
 
@@ -21,7 +23,11 @@ use crate::standing::Standing;
 use crate::types::RaftId;
 
 /// How long a leader whose connection broke is probed before it counts as gone.
-const PROBE_LIMIT: Duration = Duration::from_millis(200);
+const PROBE_LIMIT: Duration = Duration::from_millis(150);
+
+/// How long a leader is probed whom another voter wants to replace, well below the limit of the
+/// call that waits for it.
+const RECONSIDER_LIMIT: Duration = Duration::from_millis(60);
 
 /// A voter stands this much later than the one before it.
 const STAGGER_MS: u64 = 30;
@@ -48,6 +54,9 @@ impl Elections {
             if standing.stopped.is_some() {
                 return;
             }
+            for (id, place) in standing.membership.nodes() {
+                self.members.learn_place(id.node, place);
+            }
             let known = standing.leader.filter(|leader| *leader != standing.me);
             let next = match (standing.is_voter(), known) {
                 (true, Some(leader)) if self.members.live_leader() == Some(leader) => {
@@ -67,49 +76,34 @@ impl Elections {
     }
 
     /// Waits for `done` unless the standing changes first.
-    async fn unless_changed(&mut self, done: impl Future<Output = ()>) -> Option<bool> {
+    async fn unless_changed<T>(&mut self, done: impl Future<Output = T>) -> Option<Option<T>> {
         tokio::select! {
             biased;
-            changed = self.standing.changed() => changed.ok().map(|()| false),
-            () = done => Some(true),
+            changed = self.standing.changed() => changed.ok().map(|()| None),
+            done = done => Some(Some(done)),
         }
     }
 
     /// Follows the connection to the leader; if it is gone, stands for election.
     async fn watch_leader(&mut self, leader: RaftId, standing: &Standing) -> Option<()> {
         let channel = self.members.channels.channel(leader.node, Purpose::Raft);
-        // A leader that was never reached from here is left to the election timeout.
-        let reached = tokio::time::timeout(PROBE_LIMIT, channel.connect()).await;
-        if !matches!(reached, Ok(Ok(()))) {
-            if self.unless_changed(tokio::time::sleep(PROBE_LIMIT)).await? {
+        match self.unless_changed(parting(&channel)).await? {
+            None => return Some(()),
+            Some(Parting::Unreachable) => {
                 tracing::debug!(%leader, "the leader cannot be reached from here");
+                self.unless_changed(tokio::time::sleep(PROBE_LIMIT)).await?;
+                return Some(());
             }
-            return Some(());
+            Some(Parting::Broke) => {}
         }
-        let mut link = channel.link();
-        let broke = async {
-            let _ = link.wait_for(|link| !link.is_up()).await;
-        };
-        if !self.unless_changed(broke).await? {
-            return Some(());
-        }
-        if hello::probe(&self.members, leader.node, PROBE_LIMIT).await == Probe::Alive {
-            return Some(());
+        match hello::probe(&self.members, leader.node, PROBE_LIMIT).await {
+            Probe::Answered(hello) if hello.leads_as(leader) => return Some(()),
+            _ => {}
         }
         tracing::info!(%leader, term = standing.term, "the leader of the quorum is gone");
         self.members.forget_leader();
-        self.drop_lease(standing).await;
+        drop_lease(&self.raft, standing).await;
         self.stand(standing, leader).await
-    }
-
-    /// Takes back the promise not to vote against the leader for a while.
-    async fn drop_lease(&self, standing: &Standing) {
-        let leader = standing.vote.leader_id().voted_for;
-        // Naming somebody else as the successor only disables the lease of this very leader.
-        let request = TransferLeaderRequest::new(standing.vote, leader, None);
-        if let Err(error) = self.raft.handle_transfer_leader(request).await {
-            tracing::debug!(%error, "could not drop the leader's lease");
-        }
     }
 
     /// Stands for election in turn, until there is a new leader or a new candidate.
@@ -117,16 +111,15 @@ impl Elections {
         let turn = self.turn(seen, Some(gone));
         loop {
             let wait = turn * STAGGER_MS + self.host.random.range(0..JITTER_MS);
-            if !self
-                .unless_changed(tokio::time::sleep(Duration::from_millis(wait)))
-                .await?
+            let waiting = tokio::time::sleep(Duration::from_millis(wait));
+            // Whoever is heard of again was not gone, only hard to reach from here.
+            if self.unless_changed(waiting).await?.is_none() || self.members.live_leader().is_some()
             {
                 return Some(());
             }
-            if self.raft.trigger().elect(true).await.is_err() {
-                return None;
-            }
-            if !self.unless_changed(tokio::time::sleep(ROUND)).await? {
+            self.raft.trigger().elect(true).await.ok()?;
+            let round = tokio::time::sleep(ROUND);
+            if self.unless_changed(round).await?.is_none() {
                 return Some(());
             }
         }
@@ -151,19 +144,17 @@ impl Elections {
             .map(|id| id.node);
         let asked = hello::ask_all(&self.members, others, PROBE_LIMIT).await;
         let answers: Vec<_> = asked.into_iter().flatten().collect();
-        let led = answers.iter().any(|answer| answer.leader.is_some())
+        // That this node leads it would know: the others mean the run of it before this one.
+        let mut leaders = answers.iter().filter_map(|answer| answer.leader.as_ref());
+        let led = leaders.any(|(leader, _)| *leader != standing.me)
             || self.members.live_leader().is_some();
         if !led && 2 * (answers.len() + 1) > voters.len() {
             let turn = self.turn(standing, None);
             let wait = turn * STAGGER_MS + self.host.random.range(0..JITTER_MS);
-            if self
-                .unless_changed(tokio::time::sleep(Duration::from_millis(wait)))
-                .await?
-            {
+            let waiting = tokio::time::sleep(Duration::from_millis(wait));
+            if self.unless_changed(waiting).await?.is_some() {
                 tracing::info!(term = standing.term, "nobody leads the quorum, standing");
-                if self.raft.trigger().elect(true).await.is_err() {
-                    return None;
-                }
+                self.raft.trigger().elect(true).await.ok()?;
                 self.unless_changed(tokio::time::sleep(ROUND)).await?;
             }
             return Some(());
@@ -174,7 +165,51 @@ impl Elections {
     }
 }
 
-/// Whether a failed connection proves that nothing listens there any more.
-pub(crate) fn is_refused(failure: &LinkFailure) -> bool {
-    matches!(failure, LinkFailure::Refused(_))
+/// How a connection to the leader ended.
+enum Parting {
+    /// It was there, or the leader's machine says that nothing listens there any more; and the
+    /// leader spoke a moment ago.
+    Broke,
+    /// It never was there: the leader is left to the election timeout.
+    Unreachable,
+}
+
+/// Connects to the leader and waits until that breaks.
+async fn parting(channel: &PeerChannel) -> Parting {
+    match tokio::time::timeout(PROBE_LIMIT, channel.connect()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(LinkFailure::Refused(_))) => return Parting::Broke,
+        Ok(Err(_)) | Err(_) => return Parting::Unreachable,
+    }
+    // The channel lives as long as its link's watch does.
+    let _ = channel.link().wait_for(|link| !link.is_up()).await;
+    Parting::Broke
+}
+
+/// Another voter wants to replace the leader that this one follows: if that leader is gone, this
+/// voter must not let its lease refuse the vote.
+pub(crate) async fn reconsider(raft: &Raft, members: &Members, standing: &Standing) {
+    let leader = members.live_leader().filter(|leader| {
+        standing.leader == Some(*leader) && *leader != standing.me && standing.is_voter()
+    });
+    let Some(leader) = leader else { return };
+    match hello::probe(members, leader.node, RECONSIDER_LIMIT).await {
+        Probe::Answered(hello) if hello.leads_as(leader) => return,
+        // Silence proves nothing yet.
+        Probe::Silent => return,
+        Probe::Answered(_) | Probe::Refused => {}
+    }
+    tracing::info!(%leader, term = standing.term, "the leader is gone, as another voter says");
+    members.forget_leader();
+    drop_lease(raft, standing).await;
+}
+
+/// Takes back the promise not to vote against the leader for a while.
+async fn drop_lease(raft: &Raft, standing: &Standing) {
+    let leader = standing.vote.leader_id().voted_for;
+    // Naming somebody else as the successor only disables the lease of this very leader.
+    let request = TransferLeaderRequest::new(standing.vote, leader, None);
+    if let Err(error) = raft.handle_transfer_leader(request).await {
+        tracing::debug!(%error, "could not drop the leader's lease");
+    }
 }

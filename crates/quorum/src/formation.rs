@@ -5,7 +5,7 @@
 //! voter whose disk was wiped as a learner first, which takes its old self's place once it has
 //! caught up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use millrace_host::Host;
@@ -155,13 +155,13 @@ impl Formation {
                 host: self.place.host.clone(),
                 port: self.place.port.into(),
             }),
-            voter: self.is_voter(),
+            voter: self.is_controller,
         };
         let channel = self.members.channels.channel(leader.node, Purpose::Control);
         let mut client = ControlClient::new(channel);
         match tokio::time::timeout(JOIN_LIMIT, client.join(request)).await {
             Ok(Ok(_)) => {
-                tracing::info!(%leader, voter = self.is_voter(), "joined the quorum");
+                tracing::info!(%leader, "joined the quorum");
                 true
             }
             Ok(Err(status)) => {
@@ -173,7 +173,8 @@ impl Formation {
     }
 }
 
-/// Lets a node in, on the leader.
+/// Lets a node in, on the leader: in the place of the voter that its node was with another
+/// directory if it wants to vote, else as a learner.
 pub(crate) async fn admit(
     raft: &Raft,
     standing: &Standing,
@@ -193,13 +194,14 @@ pub(crate) async fn admit(
         .collect();
     let takes_over = voter && former.iter().any(is_voter);
     if voter && !takes_over {
-        return Err(format!("no voter of node {} can be replaced", id.node));
+        tracing::warn!(%id, "a controller joins that was never a voter: it only observes");
     }
     let describe = |error: &dyn std::fmt::Display| error.to_string();
     if !takes_over {
         let mut changes = vec![ChangeMembers::SetNodes(BTreeMap::from([(id, place)]))];
-        if !former.is_empty() {
-            changes.push(ChangeMembers::RemoveNodes(former.into_iter().collect()));
+        let learners: BTreeSet<_> = former.into_iter().filter(|old| !is_voter(old)).collect();
+        if !learners.is_empty() {
+            changes.push(ChangeMembers::RemoveNodes(learners));
         }
         let changing = raft.change_membership(ChangeMembers::Batch(changes), false);
         return changing.await.map(drop).map_err(|error| describe(&error));
@@ -208,8 +210,7 @@ pub(crate) async fn admit(
     raft.add_learner(id, place, true)
         .await
         .map_err(|error| describe(&error))?;
-    let replaced: std::collections::BTreeSet<_> =
-        former.iter().copied().filter(|old| is_voter(old)).collect();
+    let replaced: BTreeSet<_> = former.iter().copied().filter(|old| is_voter(old)).collect();
     let changes = vec![
         ChangeMembers::AddVoterIds([id].into()),
         ChangeMembers::RemoveVoters(replaced),

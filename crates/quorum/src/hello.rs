@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use millrace_model::BrokerId;
+use millrace_model::{BrokerId, Incarnation};
 use millrace_rpc::proto::control::control_client::ControlClient;
 use millrace_rpc::proto::control::{HelloReply, HelloRequest};
 use millrace_rpc::{LinkFailure, PeerChannel, Purpose};
 
-use crate::elections::is_refused;
+use crate::control_wire;
 use crate::members::Members;
 use crate::types::{Place, RaftId};
 use crate::wire::{self, Malformed};
@@ -17,15 +17,25 @@ use crate::wire::{self, Malformed};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
     pub(crate) id: RaftId,
+    /// This run of its process.
+    pub(crate) incarnation: Incarnation,
     pub(crate) empty: bool,
     pub(crate) pristine: bool,
     pub(crate) leader: Option<(RaftId, Place)>,
 }
 
+impl Hello {
+    /// Whether it says that it leads the quorum as this member.
+    pub(crate) fn leads_as(&self, leader: RaftId) -> bool {
+        self.id == leader && self.leader.as_ref().is_some_and(|(id, _)| *id == leader)
+    }
+}
+
 /// What asking a node came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Probe {
-    Alive,
+    /// A process answers there, which need not be the one that was there before.
+    Answered(Hello),
     /// Nothing listens at its address any more.
     Refused,
     /// It did not answer in time.
@@ -39,6 +49,7 @@ fn decode(reply: &HelloReply) -> Result<Hello, Malformed> {
     });
     Ok(Hello {
         id: wire::decode_id(reply.id.as_ref().ok_or(Malformed("hello"))?)?,
+        incarnation: Incarnation(control_wire::decode_uuid(&reply.incarnation)?),
         empty: reply.empty,
         pristine: reply.pristine,
         leader: leader.transpose()?,
@@ -89,11 +100,11 @@ pub(crate) async fn ask_all(
     join_all(asking).await
 }
 
-/// Finds out whether a node lives.
+/// Finds out whether a node lives, and who it is.
 pub(crate) async fn probe(members: &Members, node: BrokerId, limit: Duration) -> Probe {
     match ask(members.channels.channel(node, Purpose::Control), limit).await {
-        Ok(_) => Probe::Alive,
-        Err(failure) if is_refused(&failure) => Probe::Refused,
+        Ok(hello) => Probe::Answered(hello),
+        Err(LinkFailure::Refused(_)) => Probe::Refused,
         Err(failure) => {
             tracing::debug!(%node, %failure, "a node does not answer");
             Probe::Silent

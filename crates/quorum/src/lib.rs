@@ -160,6 +160,7 @@ impl Quorum {
         let raft = RaftService {
             raft: inner.raft.clone(),
             members: inner.members.clone(),
+            standing: inner.standing.clone(),
         };
         let raft = RaftServer::new(raft)
             .max_decoding_message_size(limit)

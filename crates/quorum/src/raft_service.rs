@@ -8,9 +8,12 @@ use millrace_rpc::tonic::{Request, Response, Status, Streaming, async_trait};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest,
 };
+use tokio::sync::watch;
 
 use crate::Raft;
+use crate::elections;
 use crate::members::Members;
+use crate::standing::Standing;
 use crate::types::{Snapshot, SnapshotMeta, TypeConfig, Vote};
 use crate::wire;
 
@@ -20,6 +23,7 @@ const MAX_SNAPSHOT_BYTES: usize = 1024 * 1024 * 1024;
 pub(crate) struct RaftService {
     pub(crate) raft: Raft,
     pub(crate) members: Members,
+    pub(crate) standing: watch::Receiver<Standing>,
 }
 
 impl RaftService {
@@ -83,7 +87,11 @@ impl Service for RaftService {
             leadership_transfer: request.leadership_transfer,
         };
         let answer = match request.pre_vote {
-            true => self.raft.pre_vote(rpc).await,
+            true => {
+                let standing = self.standing.borrow().clone();
+                elections::reconsider(&self.raft, &self.members, &standing).await;
+                self.raft.pre_vote(rpc).await
+            }
             false => self.raft.vote(rpc).await,
         };
         let answer = answer.map_err(stopped)?;

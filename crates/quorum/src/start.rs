@@ -104,6 +104,10 @@ async fn start(options: QuorumOptions) -> Result<Quorum, QuorumError> {
     };
     let raft = Raft::new(me, config, network, log.clone(), machine).await;
     let raft = raft.map_err(|error| QuorumError::Stopped(error.to_string()))?;
+    if !options.is_controller {
+        // Ticks are for leaders and for those who may become one.
+        raft.runtime_config().tick(false);
+    }
     let inner = assemble(options, raft, log, members, published);
     host.control
         .spawn(describe::observe(Arc::downgrade(&inner)));

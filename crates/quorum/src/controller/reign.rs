@@ -9,14 +9,12 @@ use futures::future::BoxFuture;
 use millrace_metadata::{Batch, Decision, Image, Sessions, decide};
 use millrace_model::{BrokerEpoch, BrokerId};
 use openraft::errors::{ClientWriteError, RaftError};
-use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
 use super::{Controller, Event, Pending, decision};
 use crate::Raft;
 use crate::error::DecideError;
 use crate::hello::{self, Probe};
-use crate::members::Members;
 use crate::options::Bootstrap;
 use crate::types::{Applied, Proposal, TypeConfig};
 
@@ -29,7 +27,8 @@ const MAX_RECORDS: usize = 20_000;
 /// How long the controller that fell silent before this one is given to answer.
 const PREDECESSOR_LIMIT: Duration = Duration::from_millis(200);
 
-/// How long a broker is given to come to a new controller before it is probed.
+/// A broker that has not come to a new controller by then is probed once more: it may have died
+/// between the first probe and its session.
 const NEWCOMER_GRACE: Duration = Duration::from_millis(250);
 
 /// How long a broker whose stream ended is probed.
@@ -117,9 +116,15 @@ impl<'a> Reign<'a> {
         let now = self.controller.now();
         self.sessions.activate(&image, now);
         let predecessor = self.controller.members.predecessor().map(|id| id.node);
-        let serving = image.brokers().filter(|broker| !broker.fenced);
-        for broker in serving.filter(|broker| broker.id != self.controller.members.me.node) {
-            if Some(broker.id) == predecessor {
+        let me = self.controller.members.channels.identity();
+        let (me, incarnation) = (me.node, me.incarnation);
+        for broker in image.brokers().filter(|broker| !broker.fenced) {
+            if broker.id == me {
+                // Left behind by the run of this process before this one.
+                if broker.incarnation != incarnation {
+                    self.sessions.gone(me);
+                }
+            } else if Some(broker.id) == predecessor {
                 self.probe(
                     broker.id,
                     broker.epoch,
@@ -128,7 +133,9 @@ impl<'a> Reign<'a> {
                     true,
                 );
             } else {
-                self.probe(broker.id, broker.epoch, NEWCOMER_GRACE, PROBE_LIMIT, false);
+                for after in [Duration::ZERO, NEWCOMER_GRACE] {
+                    self.probe(broker.id, broker.epoch, after, PROBE_LIMIT, false);
+                }
             }
         }
     }
@@ -174,7 +181,8 @@ impl<'a> Reign<'a> {
                 }
             }
             Event::Gone(id, epoch) => {
-                if !self.controller.has_stream(id, epoch) {
+                let counts = self.sessions.get(id).is_some_and(|s| s.epoch == epoch);
+                if counts && !self.controller.has_stream(id, epoch) {
                     tracing::info!(broker = %id, "a broker is gone");
                     self.sessions.gone(id);
                     self.look_at_sessions();
@@ -195,9 +203,25 @@ impl<'a> Reign<'a> {
         let Some(inbox) = self.controller.inbox.upgrade() else {
             return;
         };
+        let image = self.controller.image();
+        let registered = image.broker(id).filter(|broker| broker.epoch == epoch);
+        let Some(incarnation) = registered.map(|broker| broker.incarnation) else {
+            return;
+        };
         let members = self.controller.members.clone();
-        let probing = probe(inbox, members, id, epoch, after, limit, strict);
-        self.controller.host.control.spawn(probing);
+        self.controller.host.control.spawn(async move {
+            tokio::time::sleep(after).await;
+            let gone = match hello::probe(&members, id, limit).await {
+                // Another run of its process answers: the registered one has ended.
+                Probe::Answered(hello) => hello.incarnation != incarnation,
+                Probe::Refused => true,
+                Probe::Silent => strict,
+            };
+            if gone {
+                // If the task has ended there is nobody to tell.
+                let _ = inbox.send(Event::Gone(id, epoch)).await;
+            }
+        });
     }
 
     /// Fences the brokers whose session is over.
@@ -387,26 +411,5 @@ fn refused(error: &ClientWriteError<TypeConfig>) -> Proposed {
     match error {
         ClientWriteError::ForwardToLeader(_) => Proposed::NotLeader,
         _ => Proposed::Unknown,
-    }
-}
-
-async fn probe(
-    inbox: mpsc::Sender<Event>,
-    members: Members,
-    id: BrokerId,
-    epoch: BrokerEpoch,
-    after: Duration,
-    limit: Duration,
-    strict: bool,
-) {
-    tokio::time::sleep(after).await;
-    let gone = match hello::probe(&members, id, limit).await {
-        Probe::Alive => false,
-        Probe::Refused => true,
-        Probe::Silent => strict,
-    };
-    if gone {
-        // If the task has ended there is nobody to tell.
-        let _ = inbox.send(Event::Gone(id, epoch)).await;
     }
 }
