@@ -73,6 +73,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    end_when_nobody_reads();
     let millrace = match Millrace::try_parse() {
         Ok(millrace) => millrace,
         Err(error) => {
@@ -114,4 +115,17 @@ fn run(command: Command) -> Result<(), Failure> {
     // A read of standard input may never end; nothing that matters is left to do.
     runtime.shutdown_background();
     done
+}
+
+/// Whoever reads what is printed may stop, as `head` does; that ends the command without a word.
+fn end_when_nobody_reads() {
+    const ENDED_BY_SIGPIPE: i32 = 128 + 13;
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload().downcast_ref::<String>();
+        if said.is_some_and(|said| said.starts_with("failed printing to stdout")) {
+            std::process::exit(ENDED_BY_SIGPIPE);
+        }
+        usual(panic);
+    }));
 }

@@ -95,7 +95,7 @@ fn runtime(name: &str, workers: usize, blocking: usize) -> Result<Runtime, Failu
 /// `RUST_LOG` picks what is told; by default everything from information on.
 fn log_to_standard_output() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stdout().is_terminal())
