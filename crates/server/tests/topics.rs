@@ -74,6 +74,7 @@ async fn every_version_creates() {
         assert_eq!(created[0].error_code, 0, "{created:?}");
         let created = create_all(&mut wire, version, vec![topic(&name, 2)], false).await;
         assert_eq!(created[0].error_code, 0, "{created:?}");
+        assert_eq!(created[0].error_message, None);
         assert_eq!(created[0].topic_id.is_zero(), version < 7);
         if version >= 5 {
             assert_eq!(created[0].num_partitions, 2);

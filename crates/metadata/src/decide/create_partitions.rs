@@ -44,10 +44,8 @@ impl Draft {
         random: &mut dyn FnMut() -> u64,
     ) -> Result<(), Refusal> {
         let Some(topic) = self.image.topic_named(&asked.topic).cloned() else {
-            return Err(Refusal::new(
-                ErrorCode::UnknownTopicOrPartition,
-                "This server does not host this topic-partition.",
-            ));
+            // Kafka says nothing beyond the code here.
+            return Err(ErrorCode::UnknownTopicOrPartition.into());
         };
         let additional = check_count(&topic, asked)?;
         if additional > MAX_PARTITIONS_AT_ONCE {

@@ -3,9 +3,10 @@
 //! - 4: -1 for the default number of partitions and replicas (KIP-464); 5: flexible, the settings of
 //!   what was created (KIP-525); 6: quotas (none here); 7: topic ids (KIP-516).
 //!
-//! A name that stands twice in a request is refused, the others are not. The defaults and the
-//! settings that a topic inherits are those of the controller, as in Kafka. Create topic policies
-//! (`create.topic.policy.class.name`) are left out.
+//! A name that stands twice in a request is refused, the others are not; where two names differ only
+//! in dots and underscores the second is refused, which Kafka overlooks within one request. The
+//! defaults and the settings that a topic inherits are those of the controller, as in Kafka. Create
+//! topic policies (`create.topic.policy.class.name`) are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -154,6 +155,7 @@ fn respond(
     CreatableTopicResult {
         name: topic.name.clone(),
         topic_id: created.id.0,
+        error_message: None,
         num_partitions: created.partitions,
         replication_factor: created.replication_factor,
         configs: Some(configs.collect()),
