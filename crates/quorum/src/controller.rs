@@ -16,6 +16,8 @@ use millrace_host::Host;
 use millrace_metadata::Image;
 use millrace_metadata::decide::Heartbeat;
 use millrace_model::{BrokerEpoch, BrokerId};
+use openraft::Instant as _;
+use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -133,6 +135,16 @@ impl Controller {
 
     fn now(&self) -> Duration {
         self.host.clock.now().duration_since(self.began)
+    }
+
+    /// Whether no majority of the voters has answered this leader for a session: another node may
+    /// be the controller by now, and nobody must take this one's word for being in touch with it.
+    fn is_cut_off(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let alone = metrics.membership_config.voter_ids().count() <= 1;
+        let acked = metrics.last_quorum_acked.as_ref();
+        !alone && acked.is_some_and(|acked| acked.elapsed() > self.settings.session_timeout)
     }
 
     fn image(&self) -> Arc<Image> {

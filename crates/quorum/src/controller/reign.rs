@@ -160,6 +160,9 @@ impl<'a> Reign<'a> {
         let now = self.controller.now();
         self.controller.count_streams(&event);
         match event {
+            Event::Decide(_) | Event::Heartbeat(..) if self.controller.is_cut_off() => {
+                self.controller.refuse(event);
+            }
             Event::Decide(pending) => self.queue.push_back(pending),
             Event::Heartbeat(beat, pending) => {
                 let image = self.controller.image();
