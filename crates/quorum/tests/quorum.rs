@@ -1,7 +1,7 @@
 //! Several nodes of a quorum in one process, over loopback: each on a runtime of its own, so that
 //! dropping the runtime is what killing the process would be.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "support/cluster.rs"]
 mod cluster;

@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 pub const CLUSTER: &str = "cluster-under-test";
 
 /// Longest any test waits for a state.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Answers forwarded requests with the name of the node and what was asked.
 struct Echo(BrokerId, std::sync::OnceLock<Quorum>);
@@ -297,8 +297,9 @@ impl Cluster {
             };
             quorum.decide(deadline, decide).await
         };
-        let (created, _) = self.on(controller, creating).unwrap();
-        created.into_iter().for_each(|topic| drop(topic.unwrap()));
+        // It may exist, from an attempt whose confirmation was lost.
+        let _ = self.on(controller, creating);
+        until("the topic", || self.leader_of(controller, name));
     }
 
     /// Who leads a topic's first partition, as a node knows it.
@@ -381,6 +382,14 @@ impl Cluster {
     pub fn set(&self, id: i32, name: &str, value: &str) -> Result<ImageVersion, DecideError> {
         let (quorum, name, value) = (self.quorum(id).clone(), name.to_owned(), value.to_owned());
         self.on(id, async move { set(&quorum, &name, &value).await })
+    }
+
+    /// Sets it on whichever node is the controller, until it is confirmed.
+    pub fn confirm(&self, name: &str, value: &str) {
+        until("a confirmation", || {
+            let controller = self.wait_for_controller();
+            self.set(controller, name, value).ok()
+        });
     }
 
     pub fn get(&self, id: i32, name: &str) -> Option<String> {
@@ -468,6 +477,43 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < end, "waited too long for {what}");
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Measures a takeover, and how much the machine kept this very process from running meanwhile.
+pub struct Stopwatch {
+    begun: Instant,
+    lost: Arc<std::sync::Mutex<Duration>>,
+}
+
+impl Stopwatch {
+    pub fn start() -> Stopwatch {
+        const STEP: Duration = Duration::from_millis(2);
+        let lost = Arc::new(std::sync::Mutex::new(Duration::ZERO));
+        let counted = Arc::downgrade(&lost);
+        std::thread::spawn(move || {
+            let mut last = Instant::now();
+            while let Some(lost) = counted.upgrade() {
+                std::thread::sleep(STEP);
+                *lost.lock().unwrap() += last.elapsed().saturating_sub(2 * STEP);
+                last = Instant::now();
+            }
+        });
+        Stopwatch {
+            begun: Instant::now(),
+            lost,
+        }
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Prints what took how long; fails if that was too long for the time this process could run.
+    pub fn check(&self, what: &str, took: Duration, limit: Duration) {
+        let lost = *self.lost.lock().unwrap();
+        println!("{what}: {took:?} (the machine was busy for {lost:?})");
+        assert!(took < limit + 20 * lost, "{what} took {took:?}");
     }
 }
 
