@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millrace_metadata::decide::{self, IsrRequest, PartitionState};
-use millrace_metadata::{Decision, Image, Refusal};
+use millrace_metadata::{Controller, Decision, Image, Refusal};
 use millrace_model::{BrokerEpoch, DirectoryId, ErrorCode, ImageVersion, PartitionId, limits};
 use millrace_rpc::proto::control as wire;
 use millrace_rpc::proto::control::control_client::ControlClient;
@@ -253,6 +253,35 @@ impl Inner {
             Attempt::from(answer).repeatable()
         };
         answered(self.until(deadline, attempt).await)
+    }
+
+    /// Tells where this controller listens and what it can run; returns once this node knows that
+    /// it is told.
+    pub(crate) async fn register_controller(
+        &self,
+        registration: &Controller,
+    ) -> Result<(), AskError> {
+        let deadline = self.host.clock.now() + ASK_LIMIT;
+        let encoded = control_wire::encode_controller(registration);
+        let attempt = || async {
+            if self.is_active() {
+                let registration = registration.clone();
+                let make = move |image: &Image| {
+                    let registered = decide::register_controller(image, &registration);
+                    registered.map(|()| Ok(image.version()))
+                };
+                return self.decide_here(deadline, make).await;
+            }
+            let Some(mut client) = self.controller_client().await else {
+                return Attempt::Again;
+            };
+            let answer = client.register_controller(encoded.clone()).await;
+            let answer = answer.map(|reply| Ok(ImageVersion(reply.into_inner().version)));
+            Attempt::from(answer).repeatable()
+        };
+        let version = answered(self.until(deadline, attempt).await)?;
+        let reached = self.reach(version, deadline).await;
+        reached.map_err(|()| AskError::Unavailable("this node lags behind".to_owned()))
     }
 
     /// The leader's own view of the quorum.

@@ -228,6 +228,24 @@ impl Control for ControlService {
         Ok(Response::new(reply))
     }
 
+    async fn register_controller(
+        &self,
+        request: Request<wire::ControllerRegistration>,
+    ) -> Result<Response<wire::RegisterControllerReply>, Status> {
+        let peer = Peer::of(&request)?;
+        let registration = control_wire::decode_controller(peer.node, request.into_inner())?;
+        if registration.incarnation != peer.incarnation {
+            return Err(Status::invalid_argument(
+                "the registration is of another incarnation",
+            ));
+        }
+        let deciding = self.decide(move |image| decide::register_controller(image, &registration));
+        let ((), version) = deciding.await?;
+        Ok(Response::new(wire::RegisterControllerReply {
+            version: version.get(),
+        }))
+    }
+
     async fn describe(
         &self,
         _: Request<wire::DescribeRequest>,

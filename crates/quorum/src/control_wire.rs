@@ -4,7 +4,7 @@ use bytes::Bytes;
 use millrace_metadata::decide::{
     HeartbeatReply, IsrChange, IsrMember, IsrRequest, PartitionState, Registration,
 };
-use millrace_metadata::{FeatureRange, Listener, Recovery, Refusal};
+use millrace_metadata::{Controller, FeatureRange, Listener, Recovery, Refusal};
 use millrace_model::{
     BrokerEpoch, BrokerId, DirectoryId, ErrorCode, Incarnation, LeaderEpoch, PartitionEpoch,
     PartitionId, TopicId, Uuid,
@@ -44,23 +44,52 @@ pub(crate) fn decode_code(code: i32) -> ErrorCode {
     code.unwrap_or(ErrorCode::UnknownServerError)
 }
 
-pub(crate) fn encode_registration(registration: &Registration) -> wire::Registration {
-    let listener = |listener: &Listener| wire::Listener {
+fn encode_listener(listener: &Listener) -> wire::Listener {
+    wire::Listener {
         name: listener.name.clone(),
         host: listener.host.clone(),
         port: listener.port.into(),
         security_protocol: listener.security_protocol.into(),
-    };
-    let feature = |feature: &FeatureRange| wire::FeatureRange {
+    }
+}
+
+fn encode_feature(feature: &FeatureRange) -> wire::FeatureRange {
+    wire::FeatureRange {
         name: feature.name.clone(),
         min: feature.min.into(),
         max: feature.max.into(),
-    };
+    }
+}
+
+pub(crate) fn encode_controller(controller: &Controller) -> wire::ControllerRegistration {
+    wire::ControllerRegistration {
+        incarnation: encode_uuid(controller.incarnation.0),
+        listeners: controller.listeners.iter().map(encode_listener).collect(),
+        features: controller.features.iter().map(encode_feature).collect(),
+    }
+}
+
+pub(crate) fn decode_controller(
+    id: BrokerId,
+    registration: wire::ControllerRegistration,
+) -> Result<Controller, Malformed> {
+    let listeners = registration.listeners.into_iter().map(decode_listener);
+    let features = registration.features.into_iter().map(decode_feature);
+    Ok(Controller {
+        id,
+        incarnation: Incarnation(decode_uuid(&registration.incarnation)?),
+        listeners: listeners.collect::<Result<_, Malformed>>()?,
+        features: features.collect::<Result<_, Malformed>>()?,
+        unknown: Default::default(),
+    })
+}
+
+pub(crate) fn encode_registration(registration: &Registration) -> wire::Registration {
     wire::Registration {
         incarnation: encode_uuid(registration.incarnation.0),
-        listeners: registration.listeners.iter().map(listener).collect(),
+        listeners: registration.listeners.iter().map(encode_listener).collect(),
         rack: registration.rack.clone(),
-        features: registration.features.iter().map(feature).collect(),
+        features: registration.features.iter().map(encode_feature).collect(),
         directories: registration
             .directories
             .iter()
@@ -80,6 +109,14 @@ fn decode_listener(listener: wire::Listener) -> Result<Listener, Malformed> {
     })
 }
 
+fn decode_feature(feature: wire::FeatureRange) -> Result<FeatureRange, Malformed> {
+    Ok(FeatureRange {
+        name: feature.name,
+        min: decode_i16(feature.min)?,
+        max: decode_i16(feature.max)?,
+    })
+}
+
 fn decode_i16(number: i32) -> Result<i16, Malformed> {
     i16::try_from(number).map_err(|_| Malformed("16-bit number"))
 }
@@ -90,14 +127,7 @@ pub(crate) fn decode_registration(
     registration: wire::Registration,
 ) -> Result<Registration, Malformed> {
     let listeners = registration.listeners.into_iter().map(decode_listener);
-    let features = registration.features.into_iter().map(|feature| {
-        let (min, max) = (decode_i16(feature.min)?, decode_i16(feature.max)?);
-        Ok(FeatureRange {
-            name: feature.name,
-            min,
-            max,
-        })
-    });
+    let features = registration.features.into_iter().map(decode_feature);
     Ok(Registration {
         id,
         cluster_id: cluster_id.to_owned(),

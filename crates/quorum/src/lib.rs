@@ -24,6 +24,7 @@ mod members;
 mod network;
 mod options;
 mod raft_service;
+mod registering;
 mod session;
 mod session_host;
 mod standing;

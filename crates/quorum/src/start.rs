@@ -17,7 +17,7 @@ use crate::members::Members;
 use crate::network::Network;
 use crate::options::{QuorumOptions, Timing};
 use crate::types::RaftId;
-use crate::{Inner, Quorum, Raft, SessionSettings, describe, standing};
+use crate::{Inner, Quorum, Raft, SessionSettings, describe, registering, standing};
 
 /// The quorum's directory within the metadata directory.
 const DIRECTORY: &str = "__millrace_metadata";
@@ -109,7 +109,15 @@ async fn start(options: QuorumOptions) -> Result<Quorum, QuorumError> {
         // Ticks are for leaders and for those who may become one.
         raft.runtime_config().tick(false);
     }
+    let registration = options
+        .registration
+        .clone()
+        .filter(|_| options.is_controller);
     let inner = assemble(options, raft, log, members, published);
+    if let Some(registration) = registration {
+        let keeping = registering::keep_registered(Arc::downgrade(&inner), registration);
+        host.control.spawn(keeping);
+    }
     host.control
         .spawn(describe::observe(Arc::downgrade(&inner)));
     Ok(Quorum(inner))
