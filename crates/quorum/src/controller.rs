@@ -25,6 +25,7 @@ pub(crate) use self::pending::{Pending, decision};
 use self::reign::Reign;
 use crate::Raft;
 use crate::error::DecideError;
+use crate::formation;
 use crate::machine::{AppliedState, Published};
 use crate::members::Members;
 use crate::options::{Balance, Bootstrap, Timing};
@@ -127,6 +128,9 @@ impl Controller {
             }
             tracing::info!(term, "this node is the active controller");
             self.active.send_replace(Some(term));
+            let membership = self.standing.borrow().membership.clone();
+            let finishing = formation::finish_change(self.raft.clone(), membership);
+            self.host.control.spawn(finishing);
             Reign::new(&mut self, term).run().await;
             tracing::info!(term, "this node is not the active controller any more");
             self.active.send_replace(None);

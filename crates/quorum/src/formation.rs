@@ -6,6 +6,7 @@
 //! caught up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_host::Host;
@@ -21,7 +22,7 @@ use crate::log::LogStore;
 use crate::members::Members;
 use crate::options::Voter;
 use crate::standing::Standing;
-use crate::types::{Place, RaftId};
+use crate::types::{Place, RaftId, StoredMembership};
 use crate::wire;
 
 const ASK_LIMIT: Duration = Duration::from_millis(500);
@@ -73,6 +74,12 @@ impl Formation {
     }
 
     fn is_done(&self, standing: &Standing) -> bool {
+        let me = standing.me;
+        let mut voters = standing.membership.voter_ids();
+        if self.is_controller && voters.any(|voter| voter.node == me.node && voter != me) {
+            // Its place among the voters is still that of its old directory.
+            return false;
+        }
         match self.is_voter() {
             true => standing.is_voter(),
             // A learner's address may have changed while it was away.
@@ -219,4 +226,18 @@ pub(crate) async fn admit(
     changing.await.map_err(|error| describe(&error))?;
     tracing::info!(%id, "a voter with a new directory took its old one's place");
     Ok(())
+}
+
+/// Finishes, on a new leader, a change of the voters that the one before it had begun.
+pub(crate) async fn finish_change(raft: Raft, membership: Arc<StoredMembership>) {
+    use openraft::ChangeMembers;
+    if membership.membership().get_joint_config().len() <= 1 {
+        return;
+    }
+    // A change of nothing ends in what the joint membership leads to.
+    let nothing = ChangeMembers::AddVoterIds(BTreeSet::new());
+    match raft.change_membership(nothing, false).await {
+        Ok(_) => tracing::info!("finished the change of voters of the leader before"),
+        Err(error) => tracing::debug!(%error, "could not finish the change of voters"),
+    }
 }
