@@ -5,6 +5,8 @@
 //! power cut: a write nothing until [`DiskFile::sync_data`]; a create, rename or remove nothing
 //! until [`DiskDirectory::sync`] of the directory that holds the name.
 
+pub mod sim;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, RawFd};
@@ -82,6 +84,11 @@ pub trait DiskFile: Send + Sync + 'static {
     /// Makes what was written survive a power cut (fdatasync). After an error the state of the
     /// data is unknown: never try again and believe it.
     fn sync_data(&self) -> io::Result<()>;
+    /// Drops what is cached of the file and was written, so that the next read shows what the disk
+    /// holds. After a failed sync the cache may show bytes that never reached the disk.
+    fn forget_cache(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// Cuts or extends the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// The file's length in bytes.
@@ -269,6 +276,15 @@ impl DiskFile for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn forget_cache(&self) -> io::Result<()> {
+        Ok(rustix::fs::fadvise(
+            &self.0,
+            0,
+            None,
+            rustix::fs::Advice::DontNeed,
+        )?)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
