@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use crate::checkpoint::Offsets;
 use crate::handles::Handles;
 use crate::lock;
+use crate::names::SOUND;
 use crate::settings::StoreEvents;
 
 /// What all logs of a store share.
@@ -34,6 +35,8 @@ pub(crate) struct Directory {
     pub(crate) root: Arc<dyn DiskDirectory>,
     /// Whether one sync of the file system may stand for syncs of many files.
     pub(crate) can_sync_all: bool,
+    /// It may have failed in an earlier run, with bytes that are in the cache alone.
+    pub(crate) suspect: bool,
     /// Held as long as the directory is used.
     pub(crate) guard: Mutex<Option<Box<dyn Send + Sync>>>,
     /// Why the directory is offline, once it is.
@@ -48,6 +51,8 @@ pub(crate) struct Directory {
     pub(crate) persisted: Mutex<Persisted>,
     /// Logs that could not be opened: what the files say of them is kept.
     pub(crate) kept: Mutex<BTreeSet<(TopicName, i32)>>,
+    /// Held while files of leader epochs are written.
+    pub(crate) writing_epochs: Mutex<()>,
     /// A log start moved since the last checkpoint.
     pub(crate) starts_moved: AtomicBool,
 }
@@ -74,9 +79,11 @@ impl Directory {
         self.offline.get().cloned().unwrap_or_default()
     }
 
-    /// Takes the directory offline; only the first call is told on.
+    /// Takes the directory offline; only the first call is told on. May touch the disk.
     pub(crate) fn fail(&self, shared: &Shared, why: String) {
         if self.offline.set(why).is_ok() {
+            // Not synced, and it need not be: it matters as long as the cache lives.
+            let _ = shared.host.disk.remove_file(&self.path.join(SOUND));
             let why = self.reason();
             tracing::error!(directory = %self.path.display(), why, "log directory goes offline");
             shared.events.offline(self.id, &why);

@@ -210,10 +210,14 @@ impl Log {
     }
 
     /// Moves the log start forward, at most to the log end; segments that lie before it are
-    /// deleted in the background. Moves nothing back.
+    /// deleted in the background. Moves nothing back, and nothing while the log is cut or
+    /// restarted: whoever does that says the log start anew.
     pub fn advance_log_start(&self, to: Offset) {
         let removed = {
             let mut state = self.state();
+            if state.mode != Mode::Open {
+                return;
+            }
             match state.advance_log_start(to) {
                 None => return,
                 Some(removed) => removed,

@@ -11,6 +11,9 @@ const OFFSET_DIGITS: usize = 20;
 pub(crate) const LOCK: &str = ".lock";
 /// Present exactly while a directory was closed in order.
 pub(crate) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+/// Present unless the directory failed: without it, what its files show may be in the cache alone.
+/// A failure is noted by removing a file, because that works on a full disk too.
+pub(crate) const SOUND: &str = ".millrace-sound";
 /// The directory's identity.
 pub(crate) const META_PROPERTIES: &str = "meta.properties";
 /// Below these offsets everything is durable.

@@ -222,7 +222,7 @@ impl Producers {
     /// Notes a batch that is in the log, `header` with its final offsets. `marker` is the
     /// coordinator epoch of a transaction marker.
     pub(crate) fn note(&mut self, header: &Header, marker: Option<i32>) {
-        if !header.has_producer() {
+        if !header.has_producer_id() {
             return;
         }
         let producer = self

@@ -33,6 +33,8 @@ const MAX_EPOCHS_BYTES: u64 = 64 << 20;
 pub(crate) struct Known {
     /// The store was closed in order.
     pub(crate) clean: bool,
+    /// What files show may be in the cache alone.
+    pub(crate) suspect: bool,
     pub(crate) recovery_point: Offset,
     pub(crate) log_start: Offset,
     pub(crate) high_watermark: Offset,
@@ -214,6 +216,11 @@ impl Recovery<'_> {
             .disk
             .open(&path, OpenMode::Read)
             .doing("opening", &path)?;
+        if self.known.suspect {
+            file.sync_data()
+                .and_then(|()| file.forget_cache())
+                .doing("syncing", &path)?;
+        }
         file.len().doing("reading", &path)
     }
 
@@ -384,7 +391,8 @@ pub(crate) fn load_producers(
     log_start: Offset,
     end: Offset,
 ) -> Result<(Producers, Offset), StorageError> {
-    let (mut producers, snapshot) = newest_snapshot(disk, directory, end)?;
+    let first = segments.first().map_or(log_start, |(first, _)| *first);
+    let (mut producers, snapshot) = newest_snapshot(disk, directory, first, end)?;
     let from = snapshot.unwrap_or(log_start);
     for (place, (base, size)) in segments.iter().enumerate() {
         let next = segments.get(place + 1).map_or(end, |(next, _)| *next);
@@ -395,10 +403,12 @@ pub(crate) fn load_producers(
     Ok((producers, snapshot.unwrap_or(Offset(-1))))
 }
 
-/// The newest snapshot at or before `end` that can be read; those that cannot are removed.
+/// The newest snapshot from `first` to `end` that can be read; those that cannot are removed. One
+/// before `first` is of no use: what came between is gone.
 fn newest_snapshot(
     disk: &dyn Disk,
     directory: &Path,
+    first: Offset,
     end: Offset,
 ) -> Result<(Producers, Option<Offset>), StorageError> {
     let entries = disk.list(directory).doing("listing", directory)?;
@@ -411,6 +421,10 @@ fn newest_snapshot(
             continue;
         }
         let path = directory.join(names::file(offset, kind));
+        if offset < first {
+            remove_file(disk, &path)?;
+            continue;
+        }
         let content = disk::read_file(disk, &path, producers::MAX_SNAPSHOT_BYTES);
         match producers::decode(&content.doing("reading", &path)?) {
             Ok(producers) => return Ok((producers, Some(offset))),
@@ -423,7 +437,8 @@ fn newest_snapshot(
     Ok((Producers::default(), None))
 }
 
-/// Notes the producers of a segment's batches from `from` on.
+/// Notes the producers of a segment's batches from the one that holds `from` on. A log may begin
+/// within a batch, and whoever wrote that is still known.
 fn note_producers(
     disk: &dyn Disk,
     directory: &Path,
@@ -447,7 +462,7 @@ fn note_producers(
     }
     let mut scanner = Scanner::heads(file.as_ref(), start, size);
     while let Step::Batch(position, header) = scanner.next_head().doing("reading", &path)? {
-        if header.base_offset < from || !header.has_producer() {
+        if header.next_offset() <= from || !header.has_producer_id() {
             continue;
         }
         let mut marker = None;

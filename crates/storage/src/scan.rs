@@ -86,7 +86,7 @@ impl<'a> Scanner<'a> {
             return Ok(Step::Torn(format!("{rest} bytes are too few for a batch")));
         }
         let position = self.position;
-        let header = match Header::parse(self.bytes(position, HEADER_BYTES)?) {
+        let header = match batch::parse(self.bytes(position, HEADER_BYTES)?) {
             Ok(header) => header,
             Err(why) => return Ok(Step::Torn(why)),
         };
@@ -105,7 +105,7 @@ impl<'a> Scanner<'a> {
             return Ok(step);
         };
         let bytes = self.bytes(position, header.size)?;
-        if bytes.len() == header.size && batch::crc_matches(bytes, &header) {
+        if bytes.len() == header.size && batch::crc_matches(bytes) {
             return Ok(step);
         }
         self.position = position;

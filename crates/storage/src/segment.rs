@@ -295,7 +295,8 @@ pub(crate) fn rebuild(
                 {
                     break Some(format!("offset {} comes out of order", header.base_offset));
                 }
-                sparse |= header.base_offset > end || header.count != header.last_offset_delta + 1;
+                sparse |=
+                    header.base_offset > end || header.record_count != header.last_offset_delta + 1;
                 end = header.next_offset();
                 segment.add(&header, interval_bytes);
                 visit(&header);

@@ -5,17 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_host::Host;
-use millrace_model::{DirectoryId, Durability, Offset, PartitionId};
+pub use millrace_protocol::batch::TimestampType;
 
-/// Which time the records of a topic carry (`message.timestamp.type`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TimestampType {
-    /// The producer's.
-    #[default]
-    CreateTime,
-    /// The broker's, at the append.
-    LogAppendTime,
-}
+use millrace_model::{DirectoryId, Durability, Offset, PartitionId};
 
 /// The settings of one topic that its logs obey; Kafka's names and defaults (class `LogConfig`).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! All log directories of one broker.
 
 pub(crate) mod checkpoints;
+pub(crate) mod epoch_files;
 mod open;
 mod ticker;
 
@@ -214,6 +215,9 @@ impl Store {
                 closed = tasks
                     .blocking(move || inner.mark_closed(&directory, &logs, epoch))
                     .await;
+            }
+            if let Err(error @ (StorageError::Io { .. } | StorageError::Corrupt { .. })) = &closed {
+                open.directory.fail(&self.0.shared, error.to_string());
             }
             open.directory.unlock();
             first_error = first_error.and(closed);

@@ -5,12 +5,15 @@
 //! a segment, syncs what must be synced, and tells the store's owner once. While it syncs, the next
 //! round gathers, so the group grows with the load.
 
+mod close;
 mod commit;
 mod control;
 mod index_files;
+mod remove;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use millrace_host::DiskFile;
@@ -21,8 +24,8 @@ use crate::directory::{Directory, Shared};
 use crate::error::StorageError;
 use crate::log::{Log, Mode};
 
-pub(crate) use control::{remove_file, write_epochs};
 pub(crate) use index_files::write_files as write_index_files;
+pub(crate) use remove::remove_file;
 
 /// Who waits for a change of a log.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, StorageError>>;
@@ -85,31 +88,43 @@ pub(crate) struct Writer {
     dirty: BTreeMap<(u64, Offset), Arc<dyn DiskFile>>,
     /// Logs whose writes found no space.
     stalled: BTreeMap<u64, Arc<Log>>,
+    /// Segments to remove for which there was no space: their successor's file must be made first.
+    unremoved: Vec<(Arc<Log>, Vec<Offset>)>,
+    /// In the middle of a round.
+    busy: bool,
     /// What may leave the tails, oldest first.
     evictable: VecDeque<(Weak<Log>, Offset)>,
 }
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, directory: Arc<Directory>) -> Writer {
-        let (dirty, stalled, evictable) = Default::default();
+        let (dirty, stalled, unremoved, evictable) = Default::default();
         Writer {
             shared,
             directory,
             dirty,
             stalled,
+            unremoved,
+            busy: false,
             evictable,
         }
     }
 
     /// Does all jobs that came together, in order as far as each log is concerned.
     pub(crate) fn handle(&mut self, jobs: Vec<Job>) {
+        self.busy = true;
         let mut group = BTreeMap::new();
         for job in jobs {
             match job {
                 Job::Write(log) => {
                     group.insert(log.number, log);
                 }
-                Job::Retry => group.append(&mut self.stalled),
+                Job::Retry => {
+                    group.append(&mut self.stalled);
+                    for (log, bases) in std::mem::take(&mut self.unremoved) {
+                        self.remove(&log, bases);
+                    }
+                }
                 other => {
                     self.commit(std::mem::take(&mut group));
                     self.control(other);
@@ -117,27 +132,24 @@ impl Writer {
             }
         }
         self.commit(group);
+        if self.stalled.is_empty() && self.unremoved.is_empty() {
+            self.directory.full.store(false, Ordering::Relaxed);
+        }
+        self.busy = false;
     }
 
     fn control(&mut self, job: Job) {
-        let offline = |directory: &Directory| StorageError::Offline(directory.reason());
         match job {
             Job::Write(_) | Job::Retry => {}
             Job::Truncate { log, to, reply } => {
-                let done = match self.directory.is_offline() {
-                    true => Err(offline(&self.directory)),
-                    false => self.truncate(&log, to),
-                };
+                let done = self.may_change(&log).and_then(|()| self.truncate(&log, to));
                 self.answer_change(&log, done, reply);
             }
             Job::Restart { log, at, reply } => {
-                let done = match self.directory.is_offline() {
-                    true => Err(offline(&self.directory)),
-                    false => self.restart(&log, at),
-                };
+                let done = self.may_change(&log).and_then(|()| self.restart(&log, at));
                 self.answer_change(&log, done, reply);
             }
-            Job::Remove { log, bases } => self.remove(&log, &bases),
+            Job::Remove { log, bases } => self.remove(&log, bases),
             Job::Retire { log, name, reply } => {
                 let _ = reply.send(self.retire(&log, &name));
             }
@@ -147,11 +159,29 @@ impl Writer {
         }
     }
 
+    /// Whether a change may begin: the store may have been closed since it was asked for.
+    fn may_change(&self, log: &Log) -> Result<(), StorageError> {
+        if self.directory.is_offline() {
+            return Err(StorageError::Offline(self.directory.reason()));
+        }
+        match log.state().mode {
+            Mode::Changing => Ok(()),
+            Mode::Deleted => Err(StorageError::Deleted),
+            Mode::Open | Mode::Closed => {
+                Err(StorageError::Offline("the store is closed".to_owned()))
+            }
+        }
+    }
+
     /// Lets a log be appended to again. A change that failed half-way leaves files and memory
     /// apart, so the directory goes offline.
     fn answer_change(&self, log: &Log, done: Result<(), StorageError>, reply: Reply<()>) {
+        let harmless = |error: &StorageError| {
+            let closed = matches!(error, StorageError::Offline(_) | StorageError::Deleted);
+            closed || matches!(error, StorageError::NoSpace)
+        };
         if let Err(error) = &done
-            && !matches!(error, StorageError::NoSpace)
+            && !harmless(error)
         {
             self.directory.fail(&self.shared, error.to_string());
         }
@@ -159,8 +189,20 @@ impl Writer {
         if state.mode == Mode::Changing {
             state.mode = Mode::Open;
         }
-        state.validate();
+        if !self.directory.is_offline() {
+            state.validate();
+        }
         drop(state);
         let _ = reply.send(done);
+    }
+}
+
+impl Drop for Writer {
+    /// A writer that panicked writes nothing more, so nothing more may be taken in.
+    fn drop(&mut self) {
+        if self.busy {
+            let why = "its writer came upon a broken invariant";
+            self.directory.fail(&self.shared, why.to_owned());
+        }
     }
 }

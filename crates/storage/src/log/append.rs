@@ -5,7 +5,7 @@ use millrace_model::{LeaderEpoch, Offset, Timestamp};
 
 use super::validate;
 use super::{Appended, Bounds, Chunk, Log, Mode, State};
-use crate::batch::{self, Header};
+use crate::batch;
 use crate::error::AppendError;
 use crate::producers::{Producers, Remembered, Verdict};
 use crate::settings::TimestampType;
@@ -105,7 +105,7 @@ impl Log {
         // Several batches at once follow each other, so each is checked after the ones before it.
         let mut scratch: Option<Producers> = None;
         for (_, header) in batch::whole_batches(batches) {
-            if !header.has_producer() {
+            if !header.has_producer_id() {
                 continue;
             }
             let producers = scratch.as_ref().unwrap_or(&state.producers);
@@ -169,7 +169,7 @@ impl Log {
 /// Gives batches that follow one another their offsets and the leader's epoch.
 fn stamp_all(bytes: &mut [u8], first: Offset, epoch: LeaderEpoch) {
     let (mut position, mut next) = (0, first);
-    while let Ok(header) = Header::parse(&bytes[position..]) {
+    while let Ok(header) = batch::parse(&bytes[position..]) {
         batch::stamp(&mut bytes[position..], next, epoch);
         position += header.size;
         next = next.plus(i64::from(header.last_offset_delta) + 1);
@@ -184,7 +184,7 @@ fn check_chain(base: Offset, bytes: &[u8]) -> Result<(), AppendError> {
     let (mut position, mut next) = (0, base);
     while position < bytes.len() {
         let rest = &bytes[position..];
-        let header = Header::parse(rest).map_err(AppendError::Corrupt)?;
+        let header = batch::parse(rest).map_err(AppendError::Corrupt)?;
         if header.size > rest.len() {
             let why = format!("a batch of {} bytes has only {}", header.size, rest.len());
             return Err(AppendError::Corrupt(why));
@@ -193,7 +193,7 @@ fn check_chain(base: Offset, bytes: &[u8]) -> Result<(), AppendError> {
             let why = format!("a batch at {} where {next} comes next", header.base_offset);
             return Err(AppendError::Corrupt(why));
         }
-        if !batch::crc_matches(rest, &header) {
+        if !batch::crc_matches(rest) {
             let why = format!(
                 "the checksum of the batch at {} is wrong",
                 header.base_offset

@@ -83,7 +83,7 @@ impl Log {
         wanted: impl Fn(Timestamp) -> bool,
     ) -> Result<Option<FoundByTime>, ReadError> {
         let log_start = self.bounds().log_start;
-        let records = batch::record_times(whole, header)
+        let records = batch::record_times(whole)
             .map_err(|why| ReadError::Storage(StorageError::corrupt(&self.path(), why)))?;
         for (offset, timestamp) in records {
             if offset >= log_start && wanted(timestamp) {

@@ -7,9 +7,6 @@ use crate::batch::{self, Header};
 use crate::error::AppendError;
 use crate::settings::{LogSettings, TimestampType};
 
-/// Compression codes that exist: none, gzip, snappy, lz4, zstd.
-const LAST_COMPRESSION: i16 = 4;
-
 /// Checks all batches in `bytes`, which must hold nothing else, and gives them the broker's time if
 /// the topic wants that. Returns how many there are.
 pub(super) fn batches(
@@ -24,7 +21,7 @@ pub(super) fn batches(
     let (mut position, mut count) = (0, 0);
     while position < bytes.len() {
         let rest = &mut bytes[position..];
-        let mut header = Header::parse(rest).map_err(AppendError::Corrupt)?;
+        let header = batch::parse(rest).map_err(AppendError::Corrupt)?;
         if header.size > rest.len() {
             let why = format!("a batch of {} bytes has only {}", header.size, rest.len());
             return Err(AppendError::Corrupt(why));
@@ -36,13 +33,16 @@ pub(super) fn batches(
                 limit,
             });
         }
-        if !batch::crc_matches(rest, &header) {
+        if !batch::crc_matches(rest) {
             let why = format!("Record is corrupt (stored crc = {})", header.crc);
             return Err(AppendError::Corrupt(why));
         }
-        check(&header, settings, now)?;
-        if settings.timestamp_type == TimestampType::LogAppendTime {
-            batch::set_log_append_time(rest, &mut header, now);
+        check(&header)?;
+        match settings.timestamp_type {
+            TimestampType::CreateTime => check_times(rest, &header, settings, now)?,
+            TimestampType::LogAppendTime => {
+                batch::set_log_append_time(&mut rest[..header.size], now);
+            }
         }
         position += header.size;
         count += 1;
@@ -55,21 +55,21 @@ pub(super) fn batches(
     Ok(count)
 }
 
-fn check(header: &Header, settings: &LogSettings, now: Timestamp) -> Result<(), AppendError> {
+fn check(header: &Header) -> Result<(), AppendError> {
     let invalid = |why: String| Err(AppendError::InvalidRecord(why));
-    if header.count <= 0 {
+    if header.record_count <= 0 {
         return invalid(format!(
             "Invalid reported count for record batch: {}",
-            header.count
+            header.record_count
         ));
     }
-    if header.count != header.last_offset_delta + 1 {
+    if header.record_count != header.last_offset_delta + 1 {
         return invalid(format!(
             "Inconsistent batch offset range of {} records and last offset delta {}",
-            header.count, header.last_offset_delta
+            header.record_count, header.last_offset_delta
         ));
     }
-    if header.has_producer() && header.base_sequence < Sequence(0) {
+    if header.has_producer_id() && header.base_sequence < Sequence(0) {
         return invalid(format!(
             "Invalid sequence number {} in record batch with producerId {}",
             header.base_sequence, header.producer_id
@@ -78,32 +78,49 @@ fn check(header: &Header, settings: &LogSettings, now: Timestamp) -> Result<(), 
     if header.is_control() {
         return invalid("Clients are not allowed to write control records".to_owned());
     }
-    if header.compression() > LAST_COMPRESSION {
-        let why = format!("unknown compression type id {}", header.compression());
-        return Err(AppendError::UnsupportedCompression(why));
-    }
-    if settings.timestamp_type == TimestampType::CreateTime {
-        check_times(header, settings, now)?;
+    if let Err(error) = header.compression() {
+        return Err(AppendError::UnsupportedCompression(error.to_string()));
     }
     Ok(())
 }
 
-fn check_times(header: &Header, settings: &LogSettings, now: Timestamp) -> Result<(), AppendError> {
-    if header.is_log_append_time() {
+/// Checks the timestamps: the head has the largest, and only a limit on the smallest needs a look
+/// at every record.
+fn check_times(
+    bytes: &[u8],
+    header: &Header,
+    settings: &LogSettings,
+    now: Timestamp,
+) -> Result<(), AppendError> {
+    if header.timestamp_type() == TimestampType::LogAppendTime {
         return Err(AppendError::InvalidTimestamp(
             "Producers must not set the timestamp type to LogAppendTime".to_owned(),
         ));
     }
-    let earliest = now.get().saturating_sub(settings.timestamp_before_max_ms);
-    let latest = now.get().saturating_add(settings.timestamp_after_max_ms);
-    for timestamp in [header.base_timestamp, header.max_timestamp] {
-        let given = timestamp != Timestamp::NONE;
-        if given && !(earliest..=latest).contains(&timestamp.get()) {
-            return Err(AppendError::InvalidTimestamp(format!(
-                "Timestamp {timestamp} of message is out of range. The timestamp should be within \
-                 [{earliest}, {latest}]"
-            )));
+    let check = |timestamp: Timestamp| check_time(timestamp, settings, now);
+    check(header.base_timestamp)?;
+    check(header.max_timestamp)?;
+    if settings.timestamp_before_max_ms < i64::MAX {
+        let times = batch::record_times(&bytes[..header.size]);
+        for (_, timestamp) in times.map_err(AppendError::InvalidRecord)? {
+            check(timestamp)?;
         }
     }
     Ok(())
+}
+
+fn check_time(
+    timestamp: Timestamp,
+    settings: &LogSettings,
+    now: Timestamp,
+) -> Result<(), AppendError> {
+    let earliest = now.get().saturating_sub(settings.timestamp_before_max_ms);
+    let latest = now.get().saturating_add(settings.timestamp_after_max_ms);
+    if timestamp == Timestamp::NONE || (earliest..=latest).contains(&timestamp.get()) {
+        return Ok(());
+    }
+    Err(AppendError::InvalidTimestamp(format!(
+        "Timestamp {timestamp} of message is out of range. The timestamp should be within \
+         [{earliest}, {latest}]"
+    )))
 }

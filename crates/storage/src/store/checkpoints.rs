@@ -17,7 +17,7 @@ use crate::lock;
 use crate::log::Log;
 use crate::names::{FileKind, HIGH_WATERMARKS, LOG_STARTS, PARTITION_METADATA, RECOVERY_POINTS};
 use crate::segment;
-use crate::writer::write_epochs;
+use crate::store::epoch_files;
 
 /// Which files a checkpoint writes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,8 +128,8 @@ pub(crate) fn write(
     if which.recovery_points {
         for log in logs {
             sync_closed(shared, log)?;
-            write_epochs(shared.host.disk.as_ref(), log)?;
         }
+        epoch_files::write(shared, directory, logs)?;
     }
     let mut persisted = lock(&directory.persisted);
     let kept = lock(&directory.kept).clone();

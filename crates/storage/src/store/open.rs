@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use millrace_host::Disk;
+use millrace_host::disk::OpenMode;
 use millrace_model::{BrokerEpoch, Offset, PartitionId, TopicName};
 use tokio::sync::Notify;
 
@@ -19,7 +20,7 @@ use crate::lock;
 use crate::log::{Log, State};
 use crate::names::{
     self, CLEAN_SHUTDOWN, CLUSTER_METADATA, DELETED_DIRECTORY, FileKind, HIGH_WATERMARKS, LOCK,
-    LOG_STARTS, PARTITION_METADATA, RECOVERY_POINTS, STRAY_DIRECTORY,
+    LOG_STARTS, PARTITION_METADATA, RECOVERY_POINTS, SOUND, STRAY_DIRECTORY,
 };
 use crate::recover::{self, Known};
 use crate::settings::{LogDirectory, StoreOptions};
@@ -154,7 +155,14 @@ fn start_writer(shared: &Arc<Shared>, directory: &Arc<Directory>) -> millrace_ho
 /// Locks a directory and looks what is in it.
 fn look(disk: &dyn Disk, wanted: &LogDirectory) -> Result<Found, StorageError> {
     let path = &wanted.path;
-    disk.create_directories(path).doing("making", path)?;
+    if !disk.exists(path) {
+        disk.create_directories(path).doing("making", path)?;
+        if let Some(parent) = path.parent() {
+            disk.open_directory(parent)
+                .and_then(|d| d.sync())
+                .doing("syncing", parent)?;
+        }
+    }
     let lock_path = path.join(LOCK);
     let guard = match disk.lock(&lock_path) {
         Ok(guard) => guard,
@@ -194,6 +202,7 @@ fn look(disk: &dyn Disk, wanted: &LogDirectory) -> Result<Found, StorageError> {
     let directory = Directory {
         path: path.clone(),
         id: wanted.id,
+        suspect: clean.is_none() && !disk.exists(&path.join(SOUND)),
         can_sync_all: root.tells_errors_of_filesystem(),
         root,
         guard: Mutex::new(Some(guard)),
@@ -203,6 +212,7 @@ fn look(disk: &dyn Disk, wanted: &LogDirectory) -> Result<Found, StorageError> {
         room: Notify::new(),
         persisted: Mutex::new(persisted),
         kept: Mutex::default(),
+        writing_epochs: Mutex::default(),
         starts_moved: AtomicBool::new(false),
     };
     Ok(Found {
@@ -260,19 +270,33 @@ async fn recover_all(
     let mut gathered = std::mem::take(&mut *lock(&gathered));
     gathered.logs.sort_by_key(|(id, ..)| *id);
     *lock(&directory.kept) = std::mem::take(&mut gathered.kept);
-    if gathered.scanned > 0 {
-        let (shared, synced) = (shared.clone(), directory.clone());
-        let tasks = shared.host.tasks.clone();
-        let sync = move || {
-            if synced.can_sync_all
-                && let Err(error) = synced.root.sync_filesystem()
-            {
-                synced.fail(&shared, format!("syncing what was recovered: {error}"));
-            }
-        };
-        tasks.blocking(sync).await;
-    }
+    let (settled, all_opened) = (directory.clone(), gathered.failed.is_empty());
+    let (shared, scanned) = (shared.clone(), gathered.scanned > 0);
+    let tasks = shared.host.tasks.clone();
+    tasks
+        .blocking(move || settle(&shared, &settled, scanned, all_opened))
+        .await;
     (directory, gathered)
+}
+
+/// Makes what was recovered durable, and notes that the files can be believed.
+fn settle(shared: &Shared, directory: &Directory, scanned: bool, all_opened: bool) {
+    let synced = match (scanned || directory.suspect, directory.can_sync_all) {
+        (true, true) => directory.root.sync_filesystem(),
+        // The files of each partition were synced when it was opened, but not its own name.
+        (true, false) => directory.root.sync(),
+        (false, _) => Ok(()),
+    };
+    let sound = directory.path.join(SOUND);
+    if let Err(error) = synced {
+        directory.fail(shared, format!("syncing what was recovered: {error}"));
+    } else if all_opened {
+        // If this fails, the next start after a crash is only slower.
+        let _ = shared.host.disk.open(&sound, OpenMode::Create);
+    } else {
+        // Whatever was wrong, a sync may have failed on the way.
+        let _ = shared.host.disk.remove_file(&sound);
+    }
 }
 
 /// What became of one partition directory.
@@ -317,6 +341,7 @@ fn open_one(
         let offset = |offsets: &checkpoint::Offsets| offsets.get(&key).copied();
         Known {
             clean,
+            suspect: directory.suspect,
             recovery_point: offset(&persisted.recovery_points).unwrap_or(Offset::ZERO),
             log_start: offset(&persisted.log_starts).unwrap_or(Offset::ZERO),
             high_watermark: offset(&persisted.high_watermarks).unwrap_or(Offset::ZERO),
@@ -337,7 +362,7 @@ fn is_hollow(disk: &dyn Disk, path: &Path) -> Result<bool, StorageError> {
     for entry in disk.list(path).doing("listing", path)? {
         if let Some((_, FileKind::Log)) = names::parse_file(&entry.name) {
             let file = path.join(&entry.name);
-            let opened = disk.open(&file, millrace_host::disk::OpenMode::Read);
+            let opened = disk.open(&file, OpenMode::Read);
             if opened.and_then(|file| file.len()).doing("reading", &file)? > 0 {
                 return Ok(false);
             }

@@ -1,4 +1,4 @@
-//! Changes of a log's files other than appending: cut, empty, remove, rename, complete.
+//! Changes of a log's files other than appending: cut, empty, rename.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,13 +8,11 @@ use millrace_host::disk::OpenMode;
 use millrace_host::{Disk, DiskFile};
 use millrace_model::Offset;
 
-use super::Writer;
-use crate::checkpoint;
+use super::{Writer, remove_file};
 use crate::error::{StorageError, While};
 use crate::index;
-use crate::log::{Log, Mode, State, jitter};
-use crate::names::{self, FileKind, LEADER_EPOCHS};
-use crate::producers;
+use crate::log::{Log, State, jitter};
+use crate::names::{self, FileKind};
 use crate::recover;
 use crate::segment::{self, Loaded, Segment};
 use crate::store::checkpoints;
@@ -36,16 +34,25 @@ impl Writer {
             return self.restart(log, to);
         }
         let cut = self.find_cut(log, to)?;
+        let log_start = log.state().log_start;
+        if cut.end < log_start {
+            // The log start is within the batch that goes, so nothing is left.
+            return self.restart(log, log_start);
+        }
         self.write_index(log, cut.segment)?;
         checkpoints::lower_recovery_point(&self.shared, log, cut.end)?;
+        self.cut_at(log, &cut)
+            .map_err(|error| Writer::fatal(error, log))
+    }
 
+    fn cut_at(&mut self, log: &Arc<Log>, cut: &Cut) -> Result<(), StorageError> {
         let (disk, directory) = (self.shared.host.disk.clone(), log.path());
         let beyond = |base: Offset, kind: FileKind| match kind {
             FileKind::Snapshot => base > cut.end,
             _ => base > cut.segment,
         };
         self.remove_files(log, &beyond)?;
-        let loaded = self.cut_segment(log, &cut)?;
+        let loaded = self.cut_segment(log, cut)?;
         if let Some(why) = loaded.torn {
             return Err(StorageError::corrupt(&directory, why));
         }
@@ -87,6 +94,18 @@ impl Writer {
             self.dirty.remove(&key);
         }
         checkpoints::sync_names(&self.shared, log)
+    }
+
+    /// An error in the middle of a change, when there is no way back even if the disk is only full.
+    fn fatal(error: StorageError, log: &Log) -> StorageError {
+        match error {
+            StorageError::NoSpace => StorageError::io(
+                "changing",
+                &log.path(),
+                std::io::ErrorKind::WriteZero.into(),
+            ),
+            other => other,
+        }
     }
 
     fn find_cut(&self, log: &Log, to: Offset) -> Result<Cut, StorageError> {
@@ -184,6 +203,11 @@ impl Writer {
 
     pub(super) fn restart(&mut self, log: &Arc<Log>, at: Offset) -> Result<(), StorageError> {
         checkpoints::restart_at(&self.shared, log, at)?;
+        self.empty(log, at)
+            .map_err(|error| Writer::fatal(error, log))
+    }
+
+    fn empty(&mut self, log: &Arc<Log>, at: Offset) -> Result<(), StorageError> {
         self.stalled.remove(&log.number);
         self.drop_pending(log);
         let (disk, directory) = (self.shared.host.disk.clone(), log.path());
@@ -226,21 +250,6 @@ impl Writer {
         }
     }
 
-    pub(super) fn remove(&mut self, log: &Log, bases: &[Offset]) {
-        let (disk, directory) = (self.shared.host.disk.clone(), log.path());
-        for base in bases {
-            self.dirty.remove(&(log.number, *base));
-            self.shared.handles.forget_segment(log.number, *base);
-            for kind in FileKind::ALL {
-                let path = directory.join(names::file(*base, kind));
-                if let Err(error) = remove_file(disk.as_ref(), &path) {
-                    self.directory.fail(&self.shared, error.to_string());
-                    return;
-                }
-            }
-        }
-    }
-
     pub(super) fn retire(&mut self, log: &Log, name: &str) -> Result<PathBuf, StorageError> {
         self.stalled.remove(&log.number);
         self.drop_pending(log);
@@ -259,101 +268,6 @@ impl Writer {
             .doing("renaming", &from)?;
         Ok(to)
     }
-
-    pub(super) fn close(&mut self, logs: &[Arc<Log>]) -> Result<(), StorageError> {
-        if self.directory.is_offline() {
-            return Err(StorageError::Offline(self.directory.reason()));
-        }
-        if !self.stalled.is_empty() {
-            return Err(StorageError::NoSpace);
-        }
-        let mut files: Vec<Arc<dyn DiskFile>> = Vec::new();
-        for log in logs {
-            self.complete(log, &mut files)?;
-        }
-        let root = self.directory.path.clone();
-        if self.directory.can_sync_all {
-            self.directory
-                .root
-                .sync_filesystem()
-                .doing("syncing", &root)?;
-        } else {
-            for file in files.iter().chain(self.dirty.values()) {
-                file.sync_data().doing("syncing files in", &root)?;
-            }
-            let disk = self.shared.host.disk.as_ref();
-            for log in logs {
-                let path = log.path();
-                disk.open_directory(&path)
-                    .and_then(|d| d.sync())
-                    .doing("syncing", &path)?;
-            }
-            self.directory.root.sync().doing("syncing", &root)?;
-        }
-        self.dirty.clear();
-        for log in logs {
-            let mut state = log.state();
-            state.mode = Mode::Closed;
-            state.synced_end = state.written_end;
-            state.durable_end = state.written_end;
-            state.unsynced_closed.clear();
-        }
-        Ok(())
-    }
-
-    /// Brings the files of one log to the state in which the next start takes them as they are.
-    fn complete(
-        &self,
-        log: &Arc<Log>,
-        files: &mut Vec<Arc<dyn DiskFile>>,
-    ) -> Result<(), StorageError> {
-        let (base, waiting, snapshot, unsynced) = {
-            let mut state = log.state();
-            state.active_mut().add_time();
-            let wanted = state.snapshot_end < state.log_end && state.log_end > Offset::ZERO;
-            let snapshot = wanted.then(|| (state.log_end, producers::encode(&state.producers)));
-            let index = &state.active().index;
-            let waiting = wanted || !index.offsets.is_empty() || !index.times.is_empty();
-            (
-                state.active().base,
-                waiting,
-                snapshot,
-                state.unsynced_closed.clone(),
-            )
-        };
-        let (disk, directory) = (self.shared.host.disk.as_ref(), log.path());
-        if waiting {
-            self.write_index(log, base)?;
-        }
-        if let Some((offset, content)) = snapshot {
-            files.push(self.write_snapshot(log, offset, &content)?);
-            log.state().snapshot_end = offset;
-        }
-        for base in unsynced.into_iter().chain([base]) {
-            for kind in FileKind::ALL {
-                files.extend(segment::open_if_any(disk, &directory, base, kind)?);
-            }
-        }
-        let identity = directory.join(names::PARTITION_METADATA);
-        files.extend(disk.open(&identity, OpenMode::Read).ok());
-        write_epochs(disk, log)
-    }
-}
-
-/// Writes the leader epochs of a log, durably, if the file holds something else.
-pub(crate) fn write_epochs(disk: &dyn Disk, log: &Log) -> Result<(), StorageError> {
-    let text = {
-        let mut state = log.state();
-        if !std::mem::take(&mut state.epochs.changed) {
-            return Ok(());
-        }
-        checkpoint::encode_epochs(state.epochs.entries())
-    };
-    let written = checkpoint::replace(disk, &log.path().join(LEADER_EPOCHS), text);
-    if written.is_err() {
-        log.state().epochs.changed = true;
-    }
-    written
 }
 
 fn set_end(state: &mut State, end: Offset) {
@@ -399,12 +313,5 @@ fn open_to_cut(disk: &dyn Disk, path: &Path) -> Result<Option<Arc<dyn DiskFile>>
         Ok(file) => Ok(Some(file)),
         Err(error) if error.is_missing_file() => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-pub(crate) fn remove_file(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
-    match disk.remove_file(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.doing("removing", path),
     }
 }

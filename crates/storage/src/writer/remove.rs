@@ -1,0 +1,83 @@
+//! Removing the files of segments that lie before the log start.
+//!
+//! A log that loses its power right after must not come back shorter than it was durable, even if
+//! nothing is left in it: so the first segment that stays has its name on the disk before any file
+//! goes, and the log begins there at worst.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use millrace_host::Disk;
+use millrace_host::disk::OpenMode;
+use millrace_model::Offset;
+
+use super::Writer;
+use crate::error::{StorageError, While};
+use crate::log::{Log, Mode};
+use crate::names::{self, FileKind};
+use crate::segment;
+use crate::store::checkpoints;
+
+impl Writer {
+    /// Removes segments; those for which the disk is too full are tried again when there is room.
+    pub(super) fn remove(&mut self, log: &Arc<Log>, bases: Vec<Offset>) {
+        if self.directory.is_offline() {
+            return;
+        }
+        match self.remove_segments(log, &bases) {
+            Ok(()) => {}
+            Err(StorageError::NoSpace) => {
+                self.directory.full.store(true, Ordering::Relaxed);
+                self.unremoved.push((log.clone(), bases));
+            }
+            Err(error) => self.directory.fail(&self.shared, error.to_string()),
+        }
+    }
+
+    fn remove_segments(&mut self, log: &Log, bases: &[Offset]) -> Result<(), StorageError> {
+        let (first, mut gone) = {
+            let state = log.state();
+            if state.mode == Mode::Deleted {
+                return Ok(());
+            }
+            // What a restart made anew meanwhile is not what was to be removed.
+            let gone = |base: &&Offset| state.segments.iter().all(|s| s.base != **base);
+            let gone: Vec<Offset> = bases.iter().filter(gone).copied().collect();
+            (state.segments[0].base, gone)
+        };
+        gone.retain(|base| *base < first);
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let (disk, directory) = (self.shared.host.disk.clone(), log.path());
+        segment::open(
+            disk.as_ref(),
+            &directory,
+            first,
+            FileKind::Log,
+            OpenMode::Create,
+        )?;
+        // The producers of what goes are known from the first snapshot that stays.
+        let snapshot = segment::open_if_any(disk.as_ref(), &directory, first, FileKind::Snapshot)?;
+        if let Some(snapshot) = snapshot {
+            snapshot.sync_data().doing("syncing", &directory)?;
+        }
+        checkpoints::sync_names(&self.shared, log)?;
+        for base in gone {
+            self.dirty.remove(&(log.number, base));
+            self.shared.handles.forget_segment(log.number, base);
+            for kind in FileKind::ALL {
+                remove_file(disk.as_ref(), &directory.join(names::file(base, kind)))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn remove_file(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
+    match disk.remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.doing("removing", path),
+    }
+}
