@@ -2,5 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // Helpers outside of test functions unwrap as tests do.
 
+mod crash;
+mod failures;
+mod kafka;
 mod store;
 mod support;

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use millrace_host::{Host, Tasks};
+use millrace_host::disk::sim::SimDisk;
+use millrace_host::network::RealNetwork;
+use millrace_host::{Clock, Host, Random, Tasks};
 use millrace_model::{
     DirectoryId, LeaderEpoch, Offset, PartitionId, Timestamp, TopicId, TopicName, Uuid,
 };
@@ -49,6 +52,23 @@ pub fn topic(name: &str) -> TopicName {
 pub fn real_host() -> Host {
     let tasks = Tasks::on(tokio::runtime::Handle::current());
     Host::real(tasks.clone(), tasks)
+}
+
+/// How long a simulated disk takes for anything.
+pub const LATENCY: Duration = Duration::from_millis(1);
+/// The wall clock of a simulated machine, which stands.
+pub const NOW: Timestamp = Timestamp(1_000_000);
+
+pub fn sim_host(sim: &SimDisk, seed: u64) -> Host {
+    let tasks = Tasks::simulated(LATENCY);
+    Host {
+        disk: sim.mount(),
+        network: Arc::new(RealNetwork),
+        clock: Clock::with_wall(|| NOW),
+        random: Random::from_seed(seed),
+        tasks: tasks.clone(),
+        control: tasks,
+    }
 }
 
 pub fn options(path: &Path, host: Host, told: Arc<Told>) -> StoreOptions {
@@ -181,4 +201,17 @@ pub async fn reopen(options: &StoreOptions) -> (Store, RecoveryReport) {
         }
     }
     panic!("the store before never let go of its lock");
+}
+
+/// The offset that follows the batches in `bytes`.
+pub fn next_offset(bytes: &[u8]) -> Offset {
+    let (mut rest, mut next) = (bytes, Offset(0));
+    while !rest.is_empty() {
+        let size = i32::from_be_bytes(rest[8..12].try_into().unwrap()) as usize + 12;
+        let base = i64::from_be_bytes(rest[..8].try_into().unwrap());
+        let delta = i32::from_be_bytes(rest[23..27].try_into().unwrap());
+        next = Offset(base + i64::from(delta) + 1);
+        rest = &rest[size..];
+    }
+    next
 }

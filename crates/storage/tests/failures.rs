@@ -1,0 +1,275 @@
+//! Disks that fail or fill up at the worst moment, one scenario a test.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_host::Host;
+use millrace_host::disk::sim::{Fault, Operation, SimDisk};
+use millrace_model::{BrokerEpoch, Offset, Timestamp};
+use millrace_storage::{AppendError, Log, LogSettings, StorageError, Store};
+
+use crate::support::*;
+
+struct Broker {
+    store: Store,
+    host: Host,
+    told: Arc<Told>,
+}
+
+impl Broker {
+    async fn start(sim: &SimDisk) -> Broker {
+        let (host, told) = (sim_host(sim, 1), Arc::new(Told::default()));
+        let mut options = options(Path::new("/data"), host.clone(), told.clone());
+        options.default_settings = settings();
+        let (store, report) = Store::open(options).await.unwrap();
+        assert!(report.failed.is_empty(), "{report:?}");
+        Broker { store, host, told }
+    }
+
+    async fn log(&self, index: i32) -> Arc<Log> {
+        let (id, name) = (partition(1, index), topic("t"));
+        self.store.create(id, &name, settings()).await.unwrap()
+    }
+
+    fn durable(&self, index: i32) -> Option<Offset> {
+        let durable = self.told.durable.lock().unwrap();
+        durable.get(&partition(1, index)).copied()
+    }
+}
+
+fn settings() -> LogSettings {
+    LogSettings {
+        segment_bytes: 300,
+        index_interval_bytes: 100,
+        ..LogSettings::default()
+    }
+}
+
+async fn pause() {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+/// A batch of three records that tells from which place it is.
+fn batch(seed: u8) -> Batch {
+    Batch {
+        seed,
+        ..Batch::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_failed_sync_lost_is_never_believed_again() {
+    for full in [false, true] {
+        let sim = SimDisk::new(1);
+        let broker = Broker::start(&sim).await;
+        let log = broker.log(0).await;
+        append(&log, batch(1));
+        log.make_durable().await.unwrap();
+        sim.inject(Fault {
+            times: 1,
+            ..Fault::broken(Operation::Sync, ".log")
+        });
+        append(&log, batch(2));
+        pause().await;
+        if full {
+            sim.set_capacity(0);
+        }
+        assert_eq!(broker.durable(0), Some(Offset(3)));
+        assert_eq!(broker.told.offline.lock().unwrap().len(), 1);
+        // The next sync would succeed, and must not be tried.
+        assert!(matches!(
+            log.make_durable().await,
+            Err(StorageError::Offline(_))
+        ));
+        let refused = log.append_as_leader(batch(3).bytes(), log.last_epoch(), Timestamp(2_000));
+        assert!(matches!(refused, Err(AppendError::Offline)));
+        assert!(log.read(Offset(0), 100, Offset(3), true).is_err());
+        let closed = broker.store.close(BrokerEpoch(1)).await;
+        assert!(matches!(closed, Err(StorageError::Offline(_))));
+
+        // The process goes, the cache stays and still shows the second batch.
+        sim.kill();
+        drop((broker, log));
+        sim.set_capacity(u64::MAX);
+        let broker = Broker::start(&sim).await;
+        let log = broker.log(0).await;
+        assert_eq!(log.bounds().log_end, Offset(3), "full: {full}");
+        append(&log, batch(4));
+        log.make_durable().await.unwrap();
+        sim.crash();
+        drop((broker, log));
+        let broker = Broker::start(&sim).await;
+        let log = broker.log(0).await;
+        let read = read_all(&log, &broker.host, Offset(0), Offset(6), 1).await;
+        let wanted = [batch(1).stored(0, 0), batch(4).stored(3, 0)].concat();
+        assert_eq!(read, wanted, "full: {full}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_sync_of_names_takes_the_directory_offline() {
+    let sim = SimDisk::new(1);
+    let broker = Broker::start(&sim).await;
+    let log = broker.log(0).await;
+    for seed in 0..2 {
+        append(&log, batch(seed));
+    }
+    log.make_durable().await.unwrap();
+    // The next batch needs a new segment; its file can be synced, its name cannot.
+    sim.set_tells_errors(false);
+    sim.inject(Fault {
+        after: 1,
+        ..Fault::broken(Operation::Sync, "t-0")
+    });
+    append(&log, batch(2));
+    pause().await;
+    assert_eq!(broker.durable(0), Some(Offset(6)));
+    assert_eq!(broker.told.offline.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_was_emptied_does_not_come_back_shorter() {
+    let sim = SimDisk::new(1);
+    let broker = Broker::start(&sim).await;
+    let log = broker.log(0).await;
+    for seed in 0..2 {
+        append(&log, batch(seed));
+    }
+    log.make_durable().await.unwrap();
+    // The next segment cannot be written, and everything before it is deleted.
+    sim.set_capacity(sim.used());
+    append(&log, batch(2));
+    pause().await;
+    log.advance_log_start(Offset(6));
+    pause().await;
+    assert_eq!(broker.durable(0), Some(Offset(6)));
+    let after_power_cut = sim.worst_case();
+    let recovered = Broker::start(&after_power_cut).await;
+    assert_eq!(recovered.log(0).await.bounds().log_end, Offset(6));
+
+    // Deleting goes on when there is room.
+    sim.set_capacity(u64::MAX);
+    pause().await;
+    assert_eq!(broker.durable(0), Some(Offset(9)));
+    let files = sim.mount().list(Path::new("/data/t-0")).unwrap();
+    assert!(
+        files
+            .iter()
+            .all(|file| !file.name.starts_with("00000000000000000000."))
+    );
+    let recovered = Broker::start(&sim.worst_case()).await;
+    let bounds = recovered.log(0).await.bounds();
+    assert_eq!((bounds.log_start, bounds.log_end), (Offset(6), Offset(9)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_of_appends_shares_its_syncs() {
+    let sim = SimDisk::new(1);
+    let broker = Broker::start(&sim).await;
+    let mut large = settings();
+    large.segment_bytes = 1 << 30;
+    let mut logs = Vec::new();
+    for index in 0..12 {
+        let log = broker.log(index).await;
+        log.reconfigure(large.clone());
+        append(&log, batch(0));
+        logs.push(log);
+    }
+    pause().await;
+    for (busy, most) in [(1, 1), (3, 3), (12, 1)] {
+        let (syncs, commits) = (sim.syncs(), *broker.told.commits.lock().unwrap());
+        for log in &logs[..busy] {
+            for seed in 0..100 {
+                append(log, batch(seed));
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for (index, log) in logs[..busy].iter().enumerate() {
+            assert_eq!(broker.durable(index as i32), Some(log.bounds().log_end));
+        }
+        assert_eq!(*broker.told.commits.lock().unwrap() - commits, 1);
+        assert_eq!(sim.syncs() - syncs, most, "{busy} logs");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_comes_in_behind_a_clean_stop() {
+    let sim = SimDisk::new(1);
+    let broker = Broker::start(&sim).await;
+    let log = broker.log(0).await;
+    append(&log, batch(0));
+    let (closed, cut) = tokio::join!(broker.store.close(BrokerEpoch(3)), async {
+        tokio::time::sleep(Duration::from_micros(1_500)).await;
+        let late = log.append_as_leader(batch(1).bytes(), log.last_epoch(), Timestamp(2_000));
+        assert!(matches!(late, Err(AppendError::Offline)), "{late:?}");
+        log.truncate_to(Offset(0)).await
+    });
+    closed.unwrap();
+    assert!(matches!(cut, Err(StorageError::Offline(_))), "{cut:?}");
+    drop((broker, log));
+    pause().await;
+    let broker = Broker::start(&sim.worst_case()).await;
+    assert_eq!(broker.log(0).await.bounds().log_end, Offset(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_logs_are_written_and_closed_with_few_files_open() {
+    for tells_errors in [true, false] {
+        let sim = SimDisk::new(1);
+        sim.set_tells_errors(tells_errors);
+        let (host, told) = (sim_host(&sim, 1), Arc::new(Told::default()));
+        let mut options = options(Path::new("/data"), host, told.clone());
+        options.max_open_files = 10;
+        let (store, _) = Store::open(options.clone()).await.unwrap();
+        let mut logs = Vec::new();
+        for index in 0..1_500 {
+            let log = store
+                .create(partition(1, index), &topic("t"), settings())
+                .await;
+            logs.push(log.unwrap());
+        }
+        for log in &logs {
+            append(log, batch(1));
+        }
+        pause().await;
+        assert_eq!(told.durable.lock().unwrap().len(), logs.len());
+        let after_writing = sim.syncs();
+        store.close(BrokerEpoch(1)).await.unwrap();
+        assert!(sim.most_open() < 1_100, "{}", sim.most_open());
+        if tells_errors {
+            assert!(sim.syncs() - after_writing < 20, "{}", sim.syncs());
+        }
+        drop((store, logs));
+        pause().await;
+        options.host = sim_host(&sim.worst_case(), 1);
+        let (store, report) = Store::open(options).await.unwrap();
+        assert_eq!(report.clean_shutdown, Some(BrokerEpoch(1)), "{report:?}");
+        assert!(
+            store
+                .logs()
+                .iter()
+                .all(|log| log.bounds().log_end == Offset(3))
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_logs_hold_no_files_and_change_nothing() {
+    let sim = SimDisk::new(1);
+    let broker = Broker::start(&sim).await;
+    let mut logs = Vec::new();
+    for index in 0..200 {
+        logs.push(broker.log(index).await);
+    }
+    assert_eq!(
+        (broker.store.open_files(), broker.store.tail_bytes()),
+        (0, 0)
+    );
+    // The first checkpoints name the new logs.
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let changes = sim.changes();
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(sim.changes(), changes);
+    assert_eq!(broker.store.open_files(), 0);
+}
