@@ -99,6 +99,13 @@ impl Reconciler {
     fn reconfigure(&mut self, image: &Image) {
         match self.config.at_image(image) {
             Ok(config) => {
+                for (name, here, holds) in config.settings.overruled() {
+                    tracing::warn!(
+                        "{name}={here} of this node's properties does not hold: it is {holds} for \
+                         the whole cluster; change that by kafka-configs.sh --entity-type brokers \
+                         --entity-default"
+                    );
+                }
                 self.config = Arc::new(config);
                 self.settings.send_replace(self.config.clone());
             }

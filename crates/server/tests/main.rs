@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // Helpers outside of test functions unwrap as tests do.
 
+mod configs;
 mod describe_cluster;
 mod metadata;
+mod quorum;
 mod support;
 mod topics;

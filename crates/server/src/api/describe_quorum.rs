@@ -7,7 +7,7 @@
 //! `__cluster_metadata`, its only partition 0.
 
 use millrace_metadata::Image;
-use millrace_model::ErrorCode;
+use millrace_model::{ErrorCode, Uuid};
 use millrace_protocol::messages::describe_quorum_request::DescribeQuorumRequest;
 use millrace_protocol::messages::describe_quorum_response::{
     DescribeQuorumResponse, Listener, Node, PartitionData, ReplicaState, TopicData,
@@ -33,7 +33,7 @@ pub async fn handle(context: &Context, request: DescribeQuorumRequest) -> Descri
                 &context.node.image(),
                 &listener.unwrap_or_default(),
             );
-            return respond(partition(&description), nodes);
+            return at_version(context.api_version, respond(partition(&description), nodes));
         }
         Err(error) => {
             tracing::debug!(%error, "cannot describe the quorum");
@@ -85,6 +85,21 @@ fn respond(partition: PartitionData, nodes: Vec<Node>) -> DescribeQuorumResponse
         nodes,
         ..Default::default()
     }
+}
+
+/// Before version 2 there is no place for where the voters listen and for their directories.
+fn at_version(version: i16, mut response: DescribeQuorumResponse) -> DescribeQuorumResponse {
+    if version < 2 {
+        response.nodes.clear();
+        let topics = response.topics.iter_mut();
+        for partition in topics.flat_map(|topic| &mut topic.partitions) {
+            let voters = partition.current_voters.iter_mut();
+            for replica in voters.chain(&mut partition.observers) {
+                replica.replica_directory_id = Uuid::ZERO;
+            }
+        }
+    }
+    response
 }
 
 fn partition(description: &QuorumDescription) -> PartitionData {

@@ -9,6 +9,7 @@ use millrace_model::BrokerId;
 use super::ConfigError;
 use super::environment::Environment;
 use super::table::{Effect, Property, Scope, properties, property};
+use super::topic::is_of_the_cluster;
 
 /// Where the properties of a start come from; the later ones win.
 #[derive(Clone, Debug, Default)]
@@ -138,6 +139,20 @@ impl Settings {
     pub(super) fn cluster_value(&self, name: &str) -> Option<&str> {
         let default = self.at(Origin::Default, name);
         self.at(Origin::DynamicDefault, name).or(default)
+    }
+
+    /// What server.properties says of settings that only hold for the whole cluster, where that is
+    /// not what the cluster has: name, value there, value that holds.
+    pub fn overruled(&self) -> Vec<(&str, &str, &str)> {
+        let names = self
+            .fixed
+            .iter()
+            .filter(|(name, _)| is_of_the_cluster(name));
+        let overruled = names.filter_map(|(name, value)| {
+            let holds = self.cluster_value(name).unwrap_or_default();
+            (value != holds).then_some((name.as_str(), value.as_str(), holds))
+        });
+        overruled.collect()
     }
 
     /// The value that holds; none is Kafka's null.
