@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{Caller, ListenerKind};
+use crate::api::{Caller, ListenerKind, RequestError};
 use crate::config::Config;
 use crate::connection::{self, ConnectionLimits, Ended, Service};
 use crate::metrics::Metrics;
@@ -171,7 +171,13 @@ impl Acceptor {
             acceptor.metrics.connection_opened(&acceptor.name);
             if let Err(ended) = acceptor.serve(stream, caller).await {
                 let listener = &acceptor.name;
-                tracing::debug!(%listener, %address, %ended, "a connection ended");
+                match ended {
+                    // The client gets nothing at all, so nobody else would tell of it.
+                    Ended::Request(RequestError::Encode(_)) => {
+                        tracing::error!(%listener, %address, %ended, "closed a connection");
+                    }
+                    _ => tracing::debug!(%listener, %address, %ended, "a connection ended"),
+                }
             }
             acceptor.metrics.connection_closed(&acceptor.name);
             drop(admission);

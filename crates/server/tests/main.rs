@@ -8,3 +8,4 @@ mod metadata;
 mod quorum;
 mod support;
 mod topics;
+mod versions;

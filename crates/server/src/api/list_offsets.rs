@@ -25,6 +25,9 @@ use super::errors::{code_of_read, find_replica};
 /// The versions that are served.
 pub const VERSIONS: (i16, i16) = (1, 11);
 
+/// The first version that tells leader epochs; earlier ones cannot hold any.
+const EPOCHS_FROM: i16 = 4;
+
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
@@ -58,7 +61,7 @@ pub async fn handle(context: &Context, request: ListOffsetsRequest) -> ListOffse
                 true => Err(ErrorCode::InvalidRequest),
                 false => find(context, &request, topic, partition).await,
             };
-            partitions.push(respond(partition.partition_index, found));
+            partitions.push(respond(context, partition.partition_index, found));
         }
         topics.push(ListOffsetsTopicResponse {
             name: topic.name.clone(),
@@ -86,17 +89,25 @@ fn asked_twice(request: &ListOffsetsRequest) -> BTreeSet<(&str, i32)> {
     twice
 }
 
-fn respond(index: i32, found: Result<Found, ErrorCode>) -> ListOffsetsPartitionResponse {
+fn respond(
+    context: &Context,
+    index: i32,
+    found: Result<Found, ErrorCode>,
+) -> ListOffsetsPartitionResponse {
     let (error, found) = match found {
         Ok(found) => (ErrorCode::None, found),
         Err(error) => (error, NOTHING),
+    };
+    let epoch = match context.api_version {
+        EPOCHS_FROM.. => found.epoch,
+        _ => LeaderEpoch::NONE,
     };
     ListOffsetsPartitionResponse {
         partition_index: index,
         error_code: error.code(),
         timestamp: found.timestamp.get(),
         offset: found.offset.get(),
-        leader_epoch: found.epoch.get(),
+        leader_epoch: epoch.get(),
         ..Default::default()
     }
 }
