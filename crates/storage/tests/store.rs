@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::support::*;
 use millrace_model::{BrokerEpoch, Durability, LeaderEpoch, Offset, Timestamp};
+use millrace_protocol::batch::BatchBuilder;
+use millrace_protocol::compression::Compression;
 use millrace_storage::{Log, LogSettings, Store};
 
 fn small() -> LogSettings {
@@ -134,4 +136,29 @@ async fn a_store_that_was_not_closed_is_recovered() {
     );
     let producers = log.producers();
     assert_eq!((producers.len(), producers[0].last_sequence.0), (1, 59));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_of_compressed_batches_are_found_by_their_own_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (told, host) = (Arc::new(Told::default()), real_host());
+    let (store, _) = Store::open(options(dir.path(), host, told)).await.unwrap();
+    let id = partition(1, 0);
+    let log = store.create(id, &topic("t"), small()).await.unwrap();
+    for codec in [Compression::Gzip, Compression::Zstd] {
+        let mut batch = BatchBuilder::compressed(codec);
+        let start = 1_000 * log.bounds().log_end.get();
+        for time in [10, 40, 20, 30] {
+            batch.push(Timestamp(start + time), None, Some(b"v"), &[]);
+        }
+        let built = batch.build().unwrap();
+        log.append_as_leader(built, LeaderEpoch(0), Timestamp(1))
+            .unwrap();
+    }
+    for (time, offset) in [(0, 0), (11, 1), (40, 1), (41, 4), (4_021, 5)] {
+        let found = log.offset_for_timestamp(Timestamp(time)).await.unwrap();
+        assert_eq!(found.unwrap().0, Offset(offset), "{time}");
+    }
+    let max = log.max_timestamp().await.unwrap().unwrap();
+    assert_eq!((max.0, max.1), (Offset(5), Timestamp(4_040)));
 }

@@ -42,9 +42,8 @@ impl Log {
                     if header.max_timestamp < timestamp {
                         continue;
                     }
-                    let whole = &bytes[at..at + header.size];
-                    let wanted = |found: Timestamp| found >= timestamp;
-                    if let Some(found) = self.find_record(whole, &header, wanted)? {
+                    let whole = bytes.slice(at..at + header.size);
+                    if let Some(found) = self.find_record(whole, &header, timestamp).await? {
                         return Ok(Some(found));
                     }
                 }
@@ -61,9 +60,8 @@ impl Log {
         };
         for bytes in self.search(last).await? {
             if let Some((at, header)) = batch::whole_batches(&bytes).next() {
-                let whole = &bytes[at..at + header.size];
-                let wanted = |found: Timestamp| found >= largest;
-                return self.find_record(whole, &header, wanted);
+                let whole = bytes.slice(at..at + header.size);
+                return self.find_record(whole, &header, largest).await;
             }
         }
         Ok(None)
@@ -76,21 +74,22 @@ impl Log {
         plan.load(&self.shared.host.tasks).await
     }
 
-    fn find_record(
+    /// The first record of a batch at or after `timestamp`. It may have to be unpacked, which takes
+    /// too long for an async task.
+    async fn find_record(
         &self,
-        whole: &[u8],
+        whole: Bytes,
         header: &Header,
-        wanted: impl Fn(Timestamp) -> bool,
+        timestamp: Timestamp,
     ) -> Result<Option<FoundByTime>, ReadError> {
         let log_start = self.bounds().log_start;
-        let records = batch::record_times(whole)
-            .map_err(|why| ReadError::Storage(StorageError::corrupt(&self.path(), why)))?;
-        for (offset, timestamp) in records {
-            if offset >= log_start && wanted(timestamp) {
-                return Ok(Some((offset, timestamp, header.leader_epoch)));
-            }
-        }
-        Ok(None)
+        let times = move || batch::record_times(&whole);
+        let records = self.shared.host.tasks.blocking(times).await;
+        let records =
+            records.map_err(|why| ReadError::Storage(StorageError::corrupt(&self.path(), why)))?;
+        let wanted = |found: &(Offset, Timestamp)| found.0 >= log_start && found.1 >= timestamp;
+        let found = records.into_iter().find(wanted);
+        Ok(found.map(|(offset, timestamp)| (offset, timestamp, header.leader_epoch)))
     }
 
     /// Where to search from for a record at or after `timestamp`; `None` if no segment has one.
