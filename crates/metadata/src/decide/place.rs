@@ -52,7 +52,7 @@ pub(super) fn place(
     if factor > candidates.len() {
         return refuse(format!(
             "The target replication factor of {factor} cannot be reached because only {} \
-             broker(s) are registered.",
+             broker(s) are registered or some brokers have all their log directories cordoned.",
             candidates.len()
         ));
     }

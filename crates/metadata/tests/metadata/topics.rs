@@ -96,7 +96,8 @@ fn topics_that_cannot_be_are_refused_in_kafkas_words() {
         topic("t", 1, 4),
         InvalidReplicationFactor,
         "Unable to replicate the partition 4 time(s): The target replication factor of 4 cannot \
-         be reached because only 3 broker(s) are registered.",
+         be reached because only 3 broker(s) are registered or some brokers have all their log \
+         directories cordoned.",
     );
     check_refused(
         topic("t", 10_001, 1),
