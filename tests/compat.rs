@@ -13,6 +13,8 @@ mod clients;
 mod console;
 #[path = "compat/golden.rs"]
 mod golden;
+#[path = "compat/quick_start.rs"]
+mod quick_start;
 #[path = "compat/tools.rs"]
 mod tools;
 
@@ -41,6 +43,7 @@ const CASES: &[&[Case]] = &[
     console::CASES,
     tool_inspect::CASES,
     clients::CASES,
+    quick_start::CASES,
 ];
 
 /// Prints what libtest prints, since scripts read it.

@@ -16,6 +16,7 @@ import java.util.Base64;
 import java.util.concurrent.atomic.AtomicReference;
 
 import org.apache.kafka.common.utils.Exit;
+import org.slf4j.LoggerFactory;
 
 public class ToolServer {
     /** Thrown where a tool would have ended the JVM. */
@@ -25,6 +26,8 @@ public class ToolServer {
     public static void main(String[] ignored) throws Exception {
         PrintStream answers = System.out;
         PrintStream realErrors = System.err;
+        // The log holds on to the stream of its first use, which must not be that of the first tool.
+        LoggerFactory.getLogger(ToolServer.class);
         BufferedReader requests = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         String request;
         while ((request = requests.readLine()) != null) {
