@@ -41,8 +41,11 @@ pub struct Effects {
     pub advance: Vec<BrokerId>,
     /// To a follower, which joined by the stream of this address.
     pub truncate: Option<(BrokerId, Address, Truncate)>,
-    /// To a follower, which asked by this stream.
+    /// To a broker that joined by this stream; it may well be the one this replica follows, when
+    /// two brokers change places and one learns of it first.
     pub refuse: Option<(BrokerId, StreamId, Refuse)>,
+    /// To the leader, whose batches by this stream could not be appended.
+    pub cannot_follow: Option<(BrokerId, StreamId, Refuse)>,
     /// To the leader.
     pub join: Option<(BrokerId, Join)>,
     /// To the leader, by this stream.
@@ -72,6 +75,7 @@ impl Effects {
             && self.advance.is_empty()
             && self.truncate.is_none()
             && self.refuse.is_none()
+            && self.cannot_follow.is_none()
             && self.join.is_none()
             && self.ack.is_none()
             && !self.retry_join

@@ -251,7 +251,7 @@ impl Core {
         if let State::Follower(follower) = &self.state
             && let Some(stream) = follower.stream()
         {
-            fx.refuse = Some((
+            fx.cannot_follow = Some((
                 leader,
                 stream,
                 Refuse {
@@ -376,5 +376,92 @@ fn cut(truncate: &Truncate, log: &dyn LogView) -> Job {
         restart
     } else {
         Job::Cut(common)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use millrace_model::{BrokerEpoch, PartitionId, TopicId, Uuid};
+
+    use super::*;
+    use crate::core::{Part, PeerView, Rules, View};
+
+    struct Empty;
+
+    impl LogView for Empty {
+        fn bounds(&self) -> LogBounds {
+            LogBounds::default()
+        }
+
+        fn last_epoch(&self) -> LeaderEpoch {
+            LeaderEpoch::NONE
+        }
+
+        fn end_offset_for(&self, _: LeaderEpoch) -> (LeaderEpoch, Offset) {
+            (LeaderEpoch::NONE, Offset::ZERO)
+        }
+    }
+
+    /// Broker 1, which follows broker 2 by stream 7.
+    fn follower() -> Core {
+        let peer = |epoch| PeerView {
+            epoch: BrokerEpoch(epoch),
+            fenced: false,
+            shutting_down: false,
+        };
+        let view = View {
+            own_epoch: Some(BrokerEpoch(11)),
+            brokers: [(BrokerId(1), peer(11)), (BrokerId(2), peer(12))].into(),
+        };
+        let id = PartitionId {
+            topic: TopicId(Uuid([1; 16])),
+            index: 0,
+        };
+        let mut core = Core::new(id, BrokerId(1), Rules::default(), Arc::new(view));
+        let (now, mut fx) = (Duration::ZERO, Effects::default());
+        core.opened(&Empty, Offset::ZERO, now, &mut fx);
+        let follow = Follow {
+            leader: Some(BrokerId(2)),
+            epoch: LeaderEpoch(3),
+            partition_epoch: PartitionEpoch(5),
+        };
+        core.assign(Part::Follow(follow), &Empty, now, &mut fx);
+        core.attach(BrokerId(2), StreamId(7), &Empty, &mut fx);
+        core
+    }
+
+    /// The leader this replica knows follows it already: it must hear that it came too early, or it
+    /// would wait for an answer for ever.
+    #[test]
+    fn a_leader_that_joins_its_follower_is_answered_as_one_that_joins() {
+        let mut core = follower();
+        let mut fx = Effects::default();
+        let join = Join {
+            stream: StreamId(9),
+            broker_epoch: BrokerEpoch(12),
+            epoch: LeaderEpoch(4),
+            round: 1,
+            log_start: Offset::ZERO,
+            log_end: Offset::ZERO,
+            last_epoch: LeaderEpoch::NONE,
+        };
+        core.join(BrokerId(2), join, &Empty, &mut fx);
+        let (to, stream, _) = fx.refuse.expect("a join is answered");
+        assert_eq!((to, stream), (BrokerId(2), StreamId(9)));
+        assert!(fx.cannot_follow.is_none());
+    }
+
+    #[test]
+    fn a_leader_is_told_that_its_batches_cannot_be_appended() {
+        let mut core = follower();
+        let mut fx = Effects::default();
+        core.append_failed(&mut fx);
+        let (to, stream, _) = fx.cannot_follow.expect("the leader is told");
+        assert_eq!((to, stream), (BrokerId(2), StreamId(7)));
+        assert!(fx.refuse.is_none());
+        assert!(fx.retry_join);
     }
 }

@@ -138,15 +138,8 @@ impl Replica {
                 .push((to, self.id, Reply::Truncate(address, truncate)));
         }
         if let Some((to, stream, refuse)) = fx.refuse {
-            match &inner.link {
-                Some(link) if link.leader() == to => {
-                    todo.to_leader
-                        .push((link.clone(), self.id, ToLeader::Refuse(stream, refuse)));
-                }
-                _ => todo
-                    .replies
-                    .push((to, self.id, Reply::Refuse(stream, refuse))),
-            }
+            todo.replies
+                .push((to, self.id, Reply::Refuse(stream, refuse)));
         }
         let link = inner.link.as_ref();
         let to = |leader: BrokerId| link.filter(|link| link.leader() == leader).cloned();
@@ -160,6 +153,12 @@ impl Replica {
         {
             todo.to_leader
                 .push((link, self.id, ToLeader::Ack(stream, ack)));
+        }
+        if let Some((leader, stream, refuse)) = fx.cannot_follow
+            && let Some(link) = to(leader)
+        {
+            todo.to_leader
+                .push((link, self.id, ToLeader::Refuse(stream, refuse)));
         }
         if fx.retry_join {
             inner.failed_joins = inner.failed_joins.saturating_add(1);
