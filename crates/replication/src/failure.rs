@@ -67,6 +67,14 @@ pub enum ReadFailure {
         /// The offset the next record gets.
         log_end: Offset,
     },
+    /// This follower's log does not reach the offset; the leader's may (OFFSET_NOT_AVAILABLE).
+    #[error("offset {from} is beyond this follower's log, which ends at {log_end}")]
+    NotYet {
+        /// The offset asked for.
+        from: Offset,
+        /// The offset that follows the last record here.
+        log_end: Offset,
+    },
     /// The log cannot be read (KAFKA_STORAGE_ERROR).
     #[error("the log cannot be read: {0}")]
     Storage(String),

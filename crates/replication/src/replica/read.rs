@@ -80,21 +80,24 @@ impl OffsetsView {
 
 impl Replica {
     /// Reads batches, up to where the reader may see. A reader beyond that gets nothing, which is
-    /// no error.
+    /// no error. A follower does not judge offsets beyond its own log: the leader may have exposed
+    /// them (KIP-392).
     ///
     /// # Errors
     /// See [`ReadFailure`].
     pub fn read(&self, request: &ReadRequest) -> Result<ReadResult, ReadFailure> {
-        let mut result = {
+        let (mut result, follows) = {
             let inner = self.lock();
             inner.check_reader(request.current_leader_epoch, request.allow_follower)?;
-            ReadResult {
+            let follows = matches!(inner.core.role(), Role::Follower(_));
+            let result = ReadResult {
                 plan: ReadPlan::empty(),
                 high_watermark: inner.core.high_watermark(),
                 last_stable: inner.core.last_stable(),
                 log_start: inner.core.bounds().log_start,
                 diverging: None,
-            }
+            };
+            (result, follows)
         };
         let log = self.log();
         if let Some(epoch) = request.last_fetched_epoch {
@@ -117,7 +120,7 @@ impl Replica {
         } = *request;
         result.plan = log
             .read(from, max_bytes, upper, at_least_one)
-            .map_err(|error| failure(&error))?;
+            .map_err(|error| failure(&error, follows))?;
         Ok(result)
     }
 
@@ -182,8 +185,11 @@ impl Inner {
     }
 }
 
-fn failure(error: &ReadError) -> ReadFailure {
+fn failure(error: &ReadError, follows: bool) -> ReadFailure {
     match *error {
+        ReadError::OutOfRange { from, log_end, .. } if follows && from > log_end => {
+            ReadFailure::NotYet { from, log_end }
+        }
         ReadError::OutOfRange {
             from,
             log_start,
@@ -195,5 +201,25 @@ fn failure(error: &ReadError) -> ReadFailure {
         },
         ReadError::Changed | ReadError::Deleted => ReadFailure::NotLeader,
         ReadError::Offline | ReadError::Storage(_) => ReadFailure::Storage(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// R16: what a leader has exposed is not out of range for a reader of a follower that lags.
+    #[test]
+    fn only_a_leader_calls_an_offset_beyond_its_log_out_of_range() {
+        let error = |from| ReadError::OutOfRange {
+            from: Offset(from),
+            log_start: Offset(10),
+            log_end: Offset(20),
+        };
+        let beyond = |follows| failure(&error(21), follows);
+        assert!(matches!(beyond(true), ReadFailure::NotYet { .. }));
+        assert!(matches!(beyond(false), ReadFailure::OutOfRange { .. }));
+        let before = failure(&error(9), true);
+        assert!(matches!(before, ReadFailure::OutOfRange { .. }));
     }
 }

@@ -102,6 +102,7 @@ pub fn code_of_read(failure: &ReadFailure) -> ErrorCode {
         ReadFailure::FencedEpoch { .. } => ErrorCode::FencedLeaderEpoch,
         ReadFailure::UnknownEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
         ReadFailure::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadFailure::NotYet { .. } => ErrorCode::OffsetNotAvailable,
         ReadFailure::Storage(_) => ErrorCode::KafkaStorageError,
     }
 }
