@@ -12,6 +12,9 @@ use crate::core::Job;
 /// How long a job waits before it tries again when the disk is full.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// How long to wait before looking again whether a directory in the way is gone.
+const OCCUPIED_RETRY: Duration = Duration::from_millis(50);
+
 impl Replica {
     /// Opens the log, or makes it; at once if it was found at the start.
     pub(crate) fn open(self: &Arc<Self>) {
@@ -23,20 +26,50 @@ impl Replica {
         let replica = self.clone();
         self.shared.host.tasks.spawn(async move {
             replica.shared.deleted(replica.id).await;
-            let settings = replica.lock().settings.clone();
-            loop {
-                let made =
-                    replica
-                        .shared
-                        .store
-                        .create(replica.id, &replica.topic, settings.clone());
-                match made.await {
-                    Ok(log) => return replica.opened(log),
-                    Err(StorageError::NoSpace) => tokio::time::sleep(RETRY).await,
-                    Err(error) => return replica.job_failed(&error),
-                }
+            match replica.make_log().await {
+                Ok(Some(log)) if replica.is_current() => replica.opened(log),
+                Ok(made) => replica.not_wanted(made.is_some()),
+                Err(error) => replica.job_failed(&error),
             }
         });
+    }
+
+    /// Makes the log; nothing if the partition leaves this broker before that is possible. Where a
+    /// topic of the same name was deleted, its directory may still be in the way: until its
+    /// renaming is through, or, if that happened while this broker was away, until the strays are
+    /// set aside.
+    async fn make_log(self: &Arc<Self>) -> Result<Option<Arc<Log>>, StorageError> {
+        let settings = self.lock().settings.clone();
+        let mut told = false;
+        while self.is_current() {
+            let store = &self.shared.store;
+            match store.create(self.id, &self.topic, settings.clone()).await {
+                Ok(log) => return Ok(Some(log)),
+                Err(StorageError::NoSpace) => tokio::time::sleep(RETRY).await,
+                Err(error @ StorageError::Occupied { .. }) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::info!(partition = %self.id, %error, "waiting to make a log");
+                    }
+                    tokio::time::sleep(OCCUPIED_RETRY).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the image still wants this replica here.
+    fn is_current(self: &Arc<Self>) -> bool {
+        let known = self.shared.replica(self.id);
+        known.is_some_and(|known| Arc::ptr_eq(&known, self))
+    }
+
+    /// The partition left this broker while its log was being made, so nobody else removes that.
+    fn not_wanted(&self, made: bool) {
+        let stopping = self.shared.stopping.is_cancelled();
+        if made && !stopping && self.shared.replica(self.id).is_none() {
+            self.shared.delete(self.id);
+        }
     }
 
     fn opened(self: &Arc<Self>, log: Arc<Log>) {
