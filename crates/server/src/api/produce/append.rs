@@ -183,7 +183,7 @@ fn check_batches(batches: &[u8], version: i16) -> Result<(), Refused> {
         let message = format!("Produce requests with version {version} {what}");
         Refused::with(ErrorCode::InvalidRecord, message)
     };
-    if batches.len() < LENGTH_AND_BASE {
+    if !holds_a_batch(batches)? {
         return Err(invalid("must have at least one record batch per partition"));
     }
     if batches.get(MAGIC_AT).is_some_and(|magic| *magic != 2) {
@@ -210,8 +210,34 @@ fn check_batches(batches: &[u8], version: i16) -> Result<(), Refused> {
     Ok(())
 }
 
+/// Whether the bytes begin with a whole batch, as Kafka sees it before it looks into the batch
+/// (`ByteBufferLogInputStream.nextBatch`): what is cut off counts as none at all.
+fn holds_a_batch(batches: &[u8]) -> Result<bool, Refused> {
+    let corrupt = |what: String| Refused::with(ErrorCode::CorruptMessage, what);
+    let Some(length) = batches.get(LENGTH_AT..LENGTH_AND_BASE) else {
+        return Ok(false);
+    };
+    let length = i32::from_be_bytes(length.try_into().expect("four bytes of four"));
+    if length < LEAST_LENGTH {
+        let what = format!("Record size {length} is less than the minimum record overhead");
+        return Err(corrupt(what));
+    }
+    match batches.get(MAGIC_AT) {
+        None => Ok(false),
+        Some(0..=2) => Ok(batches.len() - LENGTH_AND_BASE >= length as usize),
+        Some(magic) => Err(corrupt(format!(
+            "Invalid magic found in record: {}",
+            *magic as i8
+        ))),
+    }
+}
+
+/// Where a batch holds its length, which counts what follows it.
+const LENGTH_AT: usize = 8;
 /// Bytes before the part of a batch that its length counts.
 const LENGTH_AND_BASE: usize = 12;
+/// The length of the smallest record of the oldest format (Kafka's `RECORD_OVERHEAD_V0`).
+const LEAST_LENGTH: i32 = 14;
 /// Where a batch names its format.
 const MAGIC_AT: usize = 16;
 /// Where the attributes of a batch hold its codec, and the number of zstd.
@@ -234,5 +260,37 @@ pub async fn wait_all(topics: &mut [TopicOutcome], acks: i16, deadline: Instant)
                 Outcome::AppendedOnly(appended, crate::api::errors::code_of_append(&failure))
             }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Length field, magic and how many bytes are there in all: what stock Kafka answers.
+    #[test]
+    fn what_is_no_whole_batch_is_told_as_kafka_does() {
+        let none = Some(ErrorCode::InvalidRecord);
+        let corrupt = Some(ErrorCode::CorruptMessage);
+        for (length, magic, bytes, expected) in [
+            (100, 2, 0, none),
+            (100, 2, 11, none),
+            (100, 2, 16, none),
+            (100, 2, 30, none),
+            (100, 2, 111, none),
+            (13, 2, 112, corrupt),
+            (-1, 2, 112, corrupt),
+            (100, 9, 112, corrupt),
+            (100, 255, 40, corrupt),
+            (100, 1, 112, none),
+            (100, 0, 112, none),
+        ] {
+            let mut batch = vec![0; 200];
+            batch[LENGTH_AT..LENGTH_AND_BASE].copy_from_slice(&i32::to_be_bytes(length));
+            batch[MAGIC_AT] = magic;
+            let refused = check_batches(&batch[..bytes], 9).err();
+            let refused = refused.map(|refused| refused.error);
+            assert_eq!(refused, expected, "{length} {magic} {bytes}");
+        }
     }
 }
