@@ -14,6 +14,13 @@ use crate::types::{Place, RaftId};
 /// How long after its last message a leader counts as alive: a few heartbeats.
 const LEADER_FRESH: Duration = Duration::from_millis(400);
 
+/// How long a leader that nobody answers says nothing: longer than its followers wait before they
+/// elect another.
+const SILENCE: Duration = Duration::from_millis(1500);
+
+/// How long it then speaks again before it may fall silent once more.
+const BETWEEN_SILENCES: Duration = Duration::from_secs(1);
+
 /// Where the others are, and who led last; clones share it.
 #[derive(Clone)]
 pub(crate) struct Members {
@@ -30,6 +37,8 @@ struct Heard {
     leader: Option<(RaftId, Instant)>,
     /// The last leader before this node led itself.
     predecessor: Option<RaftId>,
+    /// The end of the last silence of this node as a leader.
+    silent_until: Option<Instant>,
 }
 
 impl Members {
@@ -89,6 +98,24 @@ impl Members {
     /// The leader is known to be gone.
     pub(crate) fn forget_leader(&self) {
         self.lock().leader = None;
+    }
+
+    /// No majority answers this leader, though it may still be heard: it says nothing for a while,
+    /// so that those who hear it may elect another. Where it was only slow, it then goes on.
+    pub(crate) fn fall_silent(&self) {
+        let now = self.clock.now();
+        let mut heard = self.lock();
+        let spoke_long_enough = |until: Instant| now >= until + BETWEEN_SILENCES;
+        if heard.silent_until.is_none_or(spoke_long_enough) {
+            tracing::warn!("no majority answers this leader of the quorum: it falls silent");
+            heard.silent_until = Some(now + SILENCE);
+        }
+    }
+
+    /// Whether this node says nothing as a leader.
+    pub(crate) fn is_silent(&self) -> bool {
+        let now = self.clock.now();
+        self.lock().silent_until.is_some_and(|until| now < until)
     }
 
     /// Whoever led before this node does.

@@ -43,6 +43,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     async fn new_client(&mut self, target: RaftId, node: &Place) -> Peer {
         self.members.learn_place(target.node, node);
         Peer {
+            members: self.members.clone(),
             target,
             calls: self.members.channels.channel(target.node, Purpose::Raft),
             snapshots: self.members.channels.channel(target.node, Purpose::Control),
@@ -52,6 +53,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
 /// One member, as this node calls it.
 pub(crate) struct Peer {
+    members: Members,
     target: RaftId,
     calls: PeerChannel,
     snapshots: PeerChannel,
@@ -109,6 +111,9 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, CallError> {
+        if self.members.is_silent() {
+            return Err(failed(&Status::unavailable("this leader is silent")));
+        }
         let limit = match rpc.entries.is_empty() {
             true => option.hard_ttl(),
             false => APPEND_TIMEOUT,

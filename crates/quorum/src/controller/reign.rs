@@ -100,7 +100,12 @@ impl<'a> Reign<'a> {
                     }
                 }
                 outcome = outcome_of(&mut self.in_flight) => self.settle(outcome),
-                _ = self.sweep.tick() => self.look_at_sessions(),
+                _ = self.sweep.tick() => {
+                    if self.controller.is_cut_off() {
+                        self.controller.members.fall_silent();
+                    }
+                    self.look_at_sessions();
+                }
                 () = next_balance(&mut self.balance) => self.propose_balance(),
                 event = self.controller.events.recv() => match event {
                     Some(event) => self.take(event),
