@@ -14,7 +14,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// The files of the metadata log, longest first.
 fn metadata_files(data: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    let mut folders = vec![data.join("__cluster_metadata-0")];
+    let names = ["__millrace_metadata", "__cluster_metadata-0"];
+    let mut folders: Vec<PathBuf> = names.map(|name| data.join(name)).into();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             if entry.path().is_dir() {
