@@ -170,11 +170,12 @@ impl Controller {
     async fn wait_to_lead(&mut self) -> Option<u64> {
         loop {
             let standing = self.standing.borrow_and_update().clone();
-            if let Some(term) = standing.leads() {
-                return Some(term);
-            }
+            // What it says of the leader stays as it was then.
             if standing.stopped.is_some() {
                 return None;
+            }
+            if let Some(term) = standing.leads() {
+                return Some(term);
             }
             tokio::select! {
                 biased;

@@ -125,13 +125,16 @@ impl Broker {
                 }
             }
         }
+        // The next controller is there before this one ends, so nobody waits for an election.
+        self.node.quorum.resign().await;
         self.closing.cancel();
         self.connections.close();
-        let _ = tokio::time::timeout(DRAIN_LIMIT, self.connections.wait()).await;
-        self.stopping.cancel();
+        // Peers would keep their connections open for as long as this node does.
         for peers in &self.peers {
             peers.stop();
         }
+        let _ = tokio::time::timeout(DRAIN_LIMIT, self.connections.wait()).await;
+        self.stopping.cancel();
         if let Some(broker) = self.node.broker.get() {
             broker.replicas.stop();
             if let Err(error) = broker.store.close(epoch).await {
