@@ -125,6 +125,9 @@ fn old_words(_: &mut Bench) {
     delete(&terminal);
     let ended = server.terminate(MINUTE);
     assert!(ended.success(), "{ended}: {}", server.output());
+    let output = server.output();
+    let reigns = output.matches("this node is the active controller");
+    assert_eq!(reigns.count(), 1, "it was controller once:\n{output}");
     // What was there is there after another start.
     let mut server = terminal.start(start, "Kafka Server started");
     let listed = terminal.run("bin/kafka-topics.sh --list --bootstrap-server localhost:9092");

@@ -170,8 +170,9 @@ impl Controller {
     async fn wait_to_lead(&mut self) -> Option<u64> {
         loop {
             let standing = self.standing.borrow_and_update().clone();
-            // What it says of the leader stays as it was then.
-            if standing.stopped.is_some() {
+            // What it says of the leader stays as it was then; and once the callers are gone,
+            // nobody is left who could ask for a decision.
+            if standing.stopped.is_some() || self.events.is_closed() {
                 return None;
             }
             if let Some(term) = standing.leads() {
