@@ -15,6 +15,7 @@ use millrace_host::Host;
 use millrace_rpc::{LinkFailure, PeerChannel, Purpose};
 use openraft::raft::TransferLeaderRequest;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::Raft;
 use crate::hello::{self, Probe};
@@ -33,20 +34,44 @@ const RECONSIDER_LIMIT: Duration = Duration::from_millis(60);
 const STAGGER_MS: u64 = 30;
 const JITTER_MS: u64 = 12;
 
-/// How long a candidacy is given before the next.
-const ROUND: Duration = Duration::from_millis(120);
+/// How long the first candidacy, whoever stands, is given before the next. Each one after it is
+/// given twice as long as the one before, up to the last: a vote waits for a disk, and a candidacy
+/// that is cut short by the next one wins nothing.
+const FIRST_ROUND: Duration = Duration::from_millis(120);
+const LAST_ROUND: Duration = Duration::from_millis(960);
 
 /// How often a voter that knows no leader asks the others at a start.
 const ASK_INTERVAL: Duration = Duration::from_millis(25);
 
 pub(crate) struct Elections {
-    pub(crate) raft: Raft,
-    pub(crate) host: Host,
-    pub(crate) members: Members,
-    pub(crate) standing: watch::Receiver<Standing>,
+    raft: Raft,
+    host: Host,
+    members: Members,
+    standing: watch::Receiver<Standing>,
+    /// The newest term that was seen, and when it was first: somebody stood then.
+    term: Option<u64>,
+    stood: Option<Instant>,
+    round: Duration,
 }
 
 impl Elections {
+    pub(crate) fn new(
+        raft: Raft,
+        host: Host,
+        members: Members,
+        standing: watch::Receiver<Standing>,
+    ) -> Elections {
+        Elections {
+            raft,
+            host,
+            members,
+            standing,
+            term: None,
+            stood: None,
+            round: FIRST_ROUND,
+        }
+    }
+
     /// Runs until openraft stops.
     pub(crate) async fn run(mut self) {
         loop {
@@ -57,6 +82,7 @@ impl Elections {
             for (id, place) in standing.membership.nodes() {
                 self.members.learn_place(id.node, place);
             }
+            self.note_candidacy(&standing);
             let known = standing.leader.filter(|leader| *leader != standing.me);
             let next = match (standing.is_voter(), known) {
                 (true, Some(leader)) if self.members.live_leader() == Some(leader) => {
@@ -117,12 +143,30 @@ impl Elections {
             {
                 return Some(());
             }
-            self.raft.trigger().elect(true).await.ok()?;
-            let round = tokio::time::sleep(ROUND);
-            if self.unless_changed(round).await?.is_none() {
+            if self.campaign().await?.is_none() {
                 return Some(());
             }
         }
+    }
+
+    /// A new term without a leader is a candidacy, this voter's or another's.
+    fn note_candidacy(&mut self, standing: &Standing) {
+        if standing.leader.is_some() {
+            self.round = FIRST_ROUND;
+            self.stood = None;
+        } else if self.term.is_some_and(|term| term < standing.term) {
+            if self.stood.is_some() {
+                self.round = (2 * self.round).min(LAST_ROUND);
+            }
+            self.stood = Some(self.host.clock.now());
+        }
+        self.term = Some(standing.term);
+    }
+
+    /// Stands, and gives the others this round's time to answer, unless the standing changes.
+    async fn campaign(&mut self) -> Option<Option<()>> {
+        self.raft.trigger().elect(true).await.ok()?;
+        self.unless_changed(tokio::time::sleep(self.round)).await
     }
 
     /// This voter's place among those that may stand.
@@ -151,11 +195,14 @@ impl Elections {
         if !led && 2 * (answers.len() + 1) > voters.len() {
             let turn = self.turn(standing, None);
             let wait = turn * STAGGER_MS + self.host.random.range(0..JITTER_MS);
-            let waiting = tokio::time::sleep(Duration::from_millis(wait));
+            let until = self.stood.map(|stood| stood + self.round);
+            let others = until.map_or(Duration::ZERO, |until| {
+                until.saturating_duration_since(self.host.clock.now())
+            });
+            let waiting = tokio::time::sleep(others + Duration::from_millis(wait));
             if self.unless_changed(waiting).await?.is_some() {
                 tracing::info!(term = standing.term, "nobody leads the quorum, standing");
-                self.raft.trigger().elect(true).await.ok()?;
-                self.unless_changed(tokio::time::sleep(ROUND)).await?;
+                self.campaign().await?;
             }
             return Some(());
         }

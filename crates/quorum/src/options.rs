@@ -87,7 +87,7 @@ impl Default for Timing {
     fn default() -> Timing {
         Timing {
             heartbeat: Duration::from_millis(100),
-            election_min: Duration::from_millis(500),
+            election_min: Duration::from_millis(650),
             election_max: Duration::from_millis(800),
             proposal: Duration::from_secs(2),
             entries_per_checkpoint: 5_000,

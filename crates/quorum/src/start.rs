@@ -44,7 +44,8 @@ impl Quorum {
 }
 
 /// openraft counts a follower's patience from the end of the leader's lease, which lasts the
-/// longest election timeout: half of what is wanted in all.
+/// longest election timeout: half of what is wanted in all. The shortest one is also how long it
+/// waits for a vote, which the voter's disk has to keep first.
 fn config(timing: &Timing, cluster_id: &str) -> Result<Config, QuorumError> {
     let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let lease = ms(timing.election_max) / 2;
@@ -155,12 +156,12 @@ fn assemble(
         is_controller: options.is_controller,
     };
     host.control.spawn(formation.run());
-    let elections = Elections {
-        raft: raft.clone(),
-        host: host.clone(),
-        members: members.clone(),
-        standing: standing.clone(),
-    };
+    let elections = Elections::new(
+        raft.clone(),
+        host.clone(),
+        members.clone(),
+        standing.clone(),
+    );
     host.control.spawn(elections.run());
     Arc::new(Inner {
         raft,
