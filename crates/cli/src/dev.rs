@@ -43,6 +43,7 @@ pub async fn run(args: DevArgs) -> Result<(), Failure> {
     for index in 1..=args.nodes {
         check_port(args.client_port(index))?;
         check_port(args.client_port(index) + CONTROLLER_PORTS_FROM)?;
+        check_port(args.client_port(index) + HTTP_PORTS_FROM)?;
     }
     if args.fresh && directory.join("cluster-id").exists() {
         std::fs::remove_dir_all(&directory).map_err(|e| at(&directory, &e))?;
