@@ -38,6 +38,10 @@ pub struct StartError(pub String);
 /// had many sessions' time to hand over.
 const CONTROLLED_SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
+/// After so long without a controller a stopping broker no longer waits for one; elections are
+/// over much earlier.
+const NO_CONTROLLER: Duration = Duration::from_secs(2);
+
 /// How long open connections get to be answered.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -112,17 +116,31 @@ impl Broker {
         }
     }
 
+    /// Has the controller give what this broker leads to others, as long as there is one: when all
+    /// brokers stop together, the last ones have nobody to ask.
+    async fn hand_over(&self, session: &BrokerSession) {
+        let clock = &self.node.host.clock;
+        let alone = async {
+            while clock.now() - session.last_contact() < NO_CONTROLLER {
+                tokio::time::sleep(NO_CONTROLLER / 10).await;
+            }
+        };
+        let why = tokio::select! {
+            biased;
+            () = session.controlled_shutdown() => return,
+            () = alone => "there is no controller",
+            () = tokio::time::sleep(CONTROLLED_SHUTDOWN_LIMIT) => "the controller took too long",
+        };
+        tracing::warn!(why, "stopping though not everything is handed over");
+    }
+
     /// Hands over what this broker leads, ends its connections, and closes everything in order.
     pub async fn stop(self) {
         let mut epoch = BrokerEpoch(-1);
         if let Some(session) = &self.session {
             epoch = session.epoch().unwrap_or(epoch);
             if self.node.config().controlled_shutdown && session.epoch().is_some() {
-                let handed_over =
-                    tokio::time::timeout(CONTROLLED_SHUTDOWN_LIMIT, session.controlled_shutdown());
-                if handed_over.await.is_err() {
-                    tracing::warn!("stopping though the controller has not handed over everything");
-                }
+                self.hand_over(session).await;
             }
         }
         // The next controller is there before this one ends, so nobody waits for an election.
