@@ -28,4 +28,4 @@ pub use feature::{FeatureRange, SUPPORTED_FEATURES, names as feature_names};
 pub use image::{ApplyError, Image, Load, SnapshotDecoder, SnapshotError, Topic};
 pub use partition::{Partition, Recovery, UNASSIGNED_DIRECTORY};
 pub use record::{Batch, DecodeError, PartitionChange, Record, UnknownFields};
-pub use sessions::{Session, Sessions};
+pub use sessions::{Session, Sessions, silence};

@@ -16,6 +16,11 @@ pub const STREAM_GRACE: Duration = Duration::from_millis(250);
 /// one the rest is not held against the brokers.
 const LONGEST_STEP: Duration = Duration::from_millis(200);
 
+/// After how long without a word somebody who speaks every `interval` counts as silent.
+pub fn silence(interval: Duration) -> Duration {
+    interval * 5 / 2
+}
+
 /// What the controller knows of one broker beside the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
@@ -23,6 +28,8 @@ pub struct Session {
     pub epoch: BrokerEpoch,
     /// When the broker was last heard of.
     pub last_heard: Duration,
+    /// How often it means to be heard of, once it has said so.
+    pub interval: Option<Duration>,
     /// When its stream ended, if it did and no other has begun.
     pub stream_ended: Option<Duration>,
     /// The version of the image that the broker has applied.
@@ -126,6 +133,15 @@ impl Sessions {
         serving.filter(|id| !self.is_live(*id, now)).collect()
     }
 
+    /// The brokers that serve and have missed two heartbeats, though their sessions last. Nothing is
+    /// decided from that: clients had better not be sent there.
+    pub fn silent(&self, image: &Image, now: Duration) -> Vec<BrokerId> {
+        let sessions = self.brokers.iter();
+        let silent =
+            sessions.filter(|(id, session)| image.is_active(**id) && session.is_silent(now));
+        silent.map(|(id, _)| *id).collect()
+    }
+
     /// When the next session may end.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.brokers.values().map(|s| s.ends(self.timeout)).min()
@@ -158,10 +174,17 @@ impl Session {
         Session {
             epoch,
             last_heard: now,
+            interval: None,
             stream_ended: None,
             image_version: ImageVersion::default(),
             handed_over: None,
         }
+    }
+
+    /// Whoever has said nothing at all to this controller is waited for as for the end of a stream.
+    fn is_silent(&self, now: Duration) -> bool {
+        let patience = self.interval.map_or(STREAM_GRACE, silence);
+        now.saturating_sub(self.last_heard) > patience
     }
 
     fn ends(&self, timeout: Duration) -> Duration {

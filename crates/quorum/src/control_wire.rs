@@ -148,8 +148,9 @@ pub(crate) fn decode_directories(directories: &[Bytes]) -> Result<Vec<DirectoryI
         .collect()
 }
 
-pub(crate) fn encode_state(reply: HeartbeatReply) -> wire::BrokerState {
+pub(crate) fn encode_state(reply: HeartbeatReply, silent: &[BrokerId]) -> wire::BrokerState {
     wire::BrokerState {
+        silent: silent.iter().map(|id| id.get()).collect(),
         fenced: reply.fenced,
         should_stop: reply.should_stop,
         shutting_down: reply.shutting_down,

@@ -5,13 +5,13 @@
 //! changes it begins again; the registration of this incarnation stands.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{BoxStream, StreamExt};
 use millrace_metadata::decide::Registration;
-use millrace_metadata::{Image, Refusal};
-use millrace_model::{BrokerEpoch, DirectoryId, ImageVersion};
+use millrace_metadata::{Image, Refusal, silence};
+use millrace_model::{BrokerEpoch, BrokerId, DirectoryId, ImageVersion};
 use millrace_rpc::Purpose;
 use millrace_rpc::proto::control::control_client::ControlClient;
 use millrace_rpc::proto::control::session_down::Message as Down;
@@ -46,6 +46,8 @@ pub struct SessionState {
     pub shutting_down: bool,
     /// The controlled shutdown is done: nobody relies on this broker any more.
     pub should_stop: bool,
+    /// The brokers whose last heartbeats the controller misses.
+    pub silent: BTreeSet<BrokerId>,
     /// Why the controller refused the registration, until it accepts it.
     pub refused: Option<Refusal>,
 }
@@ -58,10 +60,38 @@ struct Wishes {
 }
 
 struct Shared {
+    inner: Arc<Inner>,
     state: watch::Sender<SessionState>,
     wishes: watch::Sender<Wishes>,
     last_contact: Mutex<Instant>,
+    /// The controller that had been silent when another took its place, and until when the new one
+    /// cannot know that yet.
+    replaced: Mutex<Option<(BrokerId, Instant)>>,
     ended: watch::Sender<bool>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Whether the controller has not answered for longer than it should. After a whole session
+    /// the one that is cut off is more likely this broker.
+    fn controller_is_silent(&self) -> bool {
+        let settings = &self.inner.settings;
+        let unanswered = self.inner.host.clock.now() - *lock(&self.last_contact);
+        (silence(settings.heartbeat_interval)..settings.session_timeout).contains(&unanswered)
+    }
+
+    /// Another controller takes the place of this one.
+    fn note_replaced(&self, controller: Option<BrokerId>) {
+        let me = self.inner.members.me.node;
+        let hung = controller.filter(|id| *id != me && self.controller_is_silent());
+        if let Some(id) = hung {
+            let patience = 2 * silence(self.inner.settings.heartbeat_interval);
+            *lock(&self.replaced) = Some((id, self.inner.host.clock.now() + patience));
+        }
+    }
 }
 
 /// A broker's session; ends when it is dropped.
@@ -76,12 +106,14 @@ impl Drop for BrokerSession {
 impl BrokerSession {
     pub(crate) fn start(inner: Arc<Inner>, registration: Registration) -> BrokerSession {
         let shared = Arc::new(Shared {
+            inner: inner.clone(),
             state: watch::Sender::new(SessionState {
                 fenced: true,
                 ..SessionState::default()
             }),
             wishes: watch::Sender::default(),
             last_contact: Mutex::new(inner.host.clock.now()),
+            replaced: Mutex::new(None),
             ended: watch::Sender::new(false),
         });
         let keeper = Keeper {
@@ -114,11 +146,30 @@ impl BrokerSession {
 
     /// When the controller last answered (the session's start, before it ever did).
     pub fn last_contact(&self) -> Instant {
-        *self
-            .0
-            .last_contact
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.0.last_contact)
+    }
+
+    /// The brokers that clients had better not be sent to, though they are not fenced: those whose
+    /// last heartbeats the controller misses, and the controller's own if it has not answered for
+    /// as long. This is what shortens a client's wait when a broker hangs: it does not spend the
+    /// time until the leaders have changed on requests that nobody will answer.
+    pub fn silent(&self) -> BTreeSet<BrokerId> {
+        let shared = &*self.0;
+        let mut silent = shared.state.borrow().silent.clone();
+        let controller = shared.inner.leader_id();
+        let controller = controller.filter(|id| *id != shared.inner.members.me);
+        if let Some(controller) = controller
+            && shared.controller_is_silent()
+        {
+            silent.insert(controller.node);
+        }
+        let replaced = *lock(&shared.replaced);
+        if let Some((node, until)) = replaced
+            && shared.inner.host.clock.now() < until
+        {
+            silent.insert(node);
+        }
+        silent
     }
 
     /// Asks the controller to hand over what this broker leads; resolves when it may stop. The
@@ -214,8 +265,7 @@ impl Keeper {
                 message = down.next() => {
                     self.take(message.ok_or_else(gone)??)?;
                     heard = self.inner.host.clock.now();
-                    *self.shared.last_contact.lock().unwrap_or_else(PoisonError::into_inner) =
-                        heard;
+                    *lock(&self.shared.last_contact) = heard;
                     awaited = false;
                     let hurry = dirty || self.shared.wishes.borrow().shutdown;
                     next_beat = Some(match (next_beat, hurry) {
@@ -227,6 +277,7 @@ impl Keeper {
                 changed = standing.changed() => {
                     changed.map_err(|_| gone())?;
                     if standing.borrow_and_update().leader != leader {
+                        self.shared.note_replaced(leader.map(|id| id.node));
                         return Err(Status::aborted("the controller has changed"));
                     }
                 }
@@ -261,6 +312,8 @@ impl Keeper {
             wants_shutdown: wishes.shutdown,
             wants_fence: wishes.fence,
             offline_directories: offline.collect(),
+            interval_ms: u32::try_from(self.inner.settings.heartbeat_interval.as_millis())
+                .unwrap_or(u32::MAX),
         };
         SessionUp {
             message: Some(Up::Heartbeat(beat)),
@@ -283,6 +336,7 @@ impl Keeper {
                     state.fenced = told.fenced;
                     state.shutting_down = told.shutting_down;
                     state.should_stop |= told.should_stop;
+                    state.silent = told.silent.into_iter().map(BrokerId).collect();
                     *state != before
                 });
                 Ok(())

@@ -146,6 +146,7 @@ impl SessionHost {
                 id,
                 epoch,
                 image_version: ImageVersion(beat.version),
+                interval: Duration::from_millis(beat.interval_ms.into()),
                 wants_fence: beat.wants_fence,
                 wants_shutdown: beat.wants_shutdown,
                 offline_directories: control_wire::decode_directories(&beat.offline_directories)?,
@@ -153,10 +154,15 @@ impl SessionHost {
             let decided = beat.clone();
             let deadline = self.clock.now() + ANSWER_LIMIT;
             let (pending, answer) = decision(deadline, move |image, sessions, now| {
-                decide::heartbeat(image, sessions, &decided, now)
+                let decided = decide::heartbeat(image, sessions, &decided, now);
+                let silent = sessions.silent(image, now);
+                decided.map(|reply| reply.map(|reply| (reply, silent)))
             });
             match self.ask(Event::Heartbeat(beat, pending), answer).await?.0 {
-                Ok(reply) => tell(replies, Down::State(control_wire::encode_state(reply))).await,
+                Ok((reply, silent)) => {
+                    let state = control_wire::encode_state(reply, &silent);
+                    tell(replies, Down::State(state)).await;
+                }
                 Err(refusal) => {
                     tell(
                         replies,

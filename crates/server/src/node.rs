@@ -1,11 +1,12 @@
 //! What the handlers of one broker share: its settings, its seams and the parts of the cluster.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use millrace_host::Host;
 use millrace_metadata::{Broker, Image, Listener};
 use millrace_model::{BrokerId, Incarnation};
-use millrace_quorum::Quorum;
+use millrace_quorum::{BrokerSession, Quorum};
 use millrace_replication::Replicas;
 use millrace_storage::Store;
 use tokio::sync::watch;
@@ -47,6 +48,8 @@ pub struct BrokerParts {
     pub fetch_sessions: SessionCache,
     /// The block of producer ids this broker hands out from.
     pub producer_ids: ProducerIds,
+    /// The session with the controller, once it has begun.
+    pub(crate) session: Arc<OnceLock<Arc<BrokerSession>>>,
 }
 
 impl Node {
@@ -58,6 +61,13 @@ impl Node {
     /// The settings of this moment: those it was started with, and what was changed since.
     pub fn config(&self) -> Arc<Config> {
         self.config.borrow().clone()
+    }
+
+    /// The brokers that hang, as far as this one knows: not fenced yet, but clients are not sent
+    /// there ([`BrokerSession::silent`]).
+    pub fn silent_brokers(&self) -> BTreeSet<BrokerId> {
+        let session = self.broker.get().and_then(|broker| broker.session.get());
+        session.map(|session| session.silent()).unwrap_or_default()
     }
 
     /// The broker's part; APIs that need it are served on broker listeners only.

@@ -18,6 +18,8 @@ pub struct Heartbeat {
     pub epoch: BrokerEpoch,
     /// The version of the image it has applied.
     pub image_version: ImageVersion,
+    /// How often it sends one.
+    pub interval: Duration,
     /// It wants to be fenced, or is not ready to be unfenced.
     pub wants_fence: bool,
     /// It wants to stop.
@@ -53,6 +55,7 @@ pub fn heartbeat(
         return Decision::unchanged(Err(refusal));
     }
     sessions.heard(beat.id, beat.epoch, beat.image_version, now);
+    sessions.of(beat.id, beat.epoch, now).interval = Some(beat.interval);
     let mut draft = Draft::of(image);
     draft.fail_directories(beat.id, &beat.offline_directories);
     let should_stop = draft.next_state(sessions, beat, now);

@@ -134,6 +134,7 @@ fn beat(image: &Image, id: i32) -> Heartbeat {
         id: b(id),
         epoch: image.broker(b(id)).unwrap().epoch,
         image_version: image.version(),
+        interval: Duration::from_millis(100),
         wants_fence: false,
         wants_shutdown: false,
         offline_directories: vec![],
@@ -172,6 +173,34 @@ fn a_broker_is_unfenced_when_its_image_holds_its_registration() {
         .reply
         .unwrap_err();
     assert_eq!(refusal.code, ErrorCode::StaleBrokerEpoch);
+}
+
+#[test]
+fn a_broker_that_missed_two_heartbeats_is_silent_until_the_next() {
+    let image = cluster(&[1, 2]);
+    let mut sessions = sessions();
+    sessions.activate(&image, NOW);
+    let ms = Duration::from_millis;
+    let beats = |sessions: &mut Sessions, id, now| {
+        sessions.step(now);
+        assert!(
+            heartbeat(&image, sessions, &beat(&image, id), now)
+                .reply
+                .is_ok()
+        );
+    };
+    assert_eq!(sessions.silent(&image, NOW + ms(260)), [b(1), b(2)]);
+    for id in [1, 2] {
+        beats(&mut sessions, id, NOW);
+    }
+    for step in 1..=3 {
+        beats(&mut sessions, 2, NOW + ms(100 * step));
+        let silent = sessions.silent(&image, NOW + ms(100 * step));
+        assert_eq!(silent, if step < 3 { vec![] } else { vec![b(1)] });
+        assert!(sessions.expired(&image, NOW + ms(100 * step)).is_empty());
+    }
+    beats(&mut sessions, 1, NOW + ms(310));
+    assert!(sessions.silent(&image, NOW + ms(310)).is_empty());
 }
 
 #[test]

@@ -147,6 +147,7 @@ fn beat(image: &Image, id: BrokerId, wants_shutdown: bool) -> Vec<Record> {
         id,
         epoch: image.broker(id).unwrap().epoch,
         image_version: image.version(),
+        interval: Duration::from_millis(100),
         wants_fence: false,
         wants_shutdown,
         offline_directories: vec![],

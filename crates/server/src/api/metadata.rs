@@ -48,6 +48,7 @@ pub async fn handle(context: &Context, request: MetadataRequest) -> MetadataResp
     let image = context.node.image();
     let view = View {
         image: &image,
+        silent: context.node.silent_brokers(),
         listener: context.listener(),
         api_version: context.api_version,
     };
@@ -142,6 +143,8 @@ pub(super) fn named_controller(context: &Context, image: &Image) -> i32 {
 /// The cluster as it is seen through one listener.
 struct View<'a> {
     image: &'a Image,
+    /// Brokers that hang; they are not named.
+    silent: BTreeSet<BrokerId>,
     listener: &'a str,
     api_version: i16,
 }
@@ -149,6 +152,7 @@ struct View<'a> {
 impl View<'_> {
     fn brokers(&self) -> Vec<MetadataResponseBroker> {
         let ids = self.image.brokers().map(|broker| broker.id);
+        let ids = ids.filter(|id| !self.silent.contains(id));
         let alive = ids.filter_map(|id| endpoint(self.image, id, self.listener));
         let told = alive.map(|(broker, listener)| MetadataResponseBroker {
             node_id: broker.id.get(),
@@ -235,7 +239,10 @@ impl View<'_> {
 
     fn leader(&self, partition: &Partition) -> Result<BrokerId, ErrorCode> {
         if let Some(leader) = reachable_leader(self.image, partition, self.listener) {
-            return Ok(leader);
+            return match self.silent.contains(&leader) {
+                true => Err(ErrorCode::LeaderNotAvailable),
+                false => Ok(leader),
+            };
         }
         let leader = partition.leader.and_then(|id| self.image.broker(id));
         match leader {

@@ -76,6 +76,7 @@ pub(super) async fn open(
         producer_ids: ProducerIds::default(),
         store: store.clone(),
         replicas: replicas.clone(),
+        session: strings.session.clone(),
     };
     // Nobody else sets it.
     let _ = node.broker.set(broker);

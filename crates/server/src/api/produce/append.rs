@@ -285,7 +285,7 @@ mod tests {
             (100, 1, 112, none),
             (100, 0, 112, none),
         ] {
-            let mut batch = vec![0; 200];
+            let mut batch = [0; 200];
             batch[LENGTH_AT..LENGTH_AND_BASE].copy_from_slice(&i32::to_be_bytes(length));
             batch[MAGIC_AT] = magic;
             let refused = check_batches(&batch[..bytes], 9).err();
