@@ -8,7 +8,7 @@ use kafka_protocol::messages::{ProduceRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use millrace_testkit::admin::{Admin, NewTopic};
 use millrace_testkit::batch::{at, batch, seal};
-use millrace_testkit::{Cluster, Options, Wire};
+use millrace_testkit::{Cluster, Options, Wire, wait};
 
 const TOPIC: &str = "batches";
 
@@ -104,6 +104,15 @@ fn batches_that_are_unsound_are_refused_with_the_error_of_kafka() {
     cluster.admin().create_topic(&topic).expect("a live broker");
     cluster.wait_in_sync(TOPIC, Duration::from_secs(30));
     let port = cluster.node(1).client_port();
+    // The metadata know the leader a moment before its log is there.
+    wait::until(
+        "partition 0 is served",
+        Duration::from_secs(30),
+        || match Admin::list_offset(port, TOPIC, 0, -1) {
+            Ok(listed) if listed.error == 0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    );
     let mut witness = Wire::connect(port, Duration::from_secs(10)).expect("it listens");
     let mut wrong = Vec::new();
     for (name, bytes, expected) in cases() {
