@@ -29,30 +29,8 @@ pub(super) async fn message(
         round,
     };
     let mut todo = Todo::default();
-    for advance in &message.advances {
-        let id = wire::partition(&advance.topic, advance.partition);
-        if let Some(replica) = id.and_then(|id| shared.replica(id)) {
-            let progressed = Progressed {
-                high_watermark: Offset(advance.high_watermark),
-                log_start: Offset(advance.log_start),
-            };
-            let address = address(advance.leader_epoch, advance.round);
-            replica.advance_from(leader, &address, progressed, &mut todo);
-        }
-    }
-    for truncate in &message.truncates {
-        let id = wire::partition(&truncate.topic, truncate.partition);
-        if let Some(replica) = id.and_then(|id| shared.replica(id)) {
-            let address = address(truncate.leader_epoch, truncate.round);
-            replica.truncate_from(leader, &address, wire::to_truncate(truncate), &mut todo);
-        }
-    }
-    for refusal in &message.refusals {
-        let id = wire::partition(&refusal.topic, refusal.partition);
-        if let Some(replica) = id.and_then(|id| shared.replica(id)) {
-            replica.refused_by(leader, stream, &mut todo);
-        }
-    }
+    // Before the advances: a high watermark that moved while the message was filled may cover
+    // batches in it, and a follower takes over no more than its log holds.
     let mut bytes = 0;
     let mut crowded = Vec::new();
     for append in message.appends {
@@ -80,6 +58,30 @@ pub(super) async fn message(
             &mut todo,
         );
         crowded.extend(replica.open_log().filter(|log| !log.has_room()).cloned());
+    }
+    for advance in &message.advances {
+        let id = wire::partition(&advance.topic, advance.partition);
+        if let Some(replica) = id.and_then(|id| shared.replica(id)) {
+            let progressed = Progressed {
+                high_watermark: Offset(advance.high_watermark),
+                log_start: Offset(advance.log_start),
+            };
+            let address = address(advance.leader_epoch, advance.round);
+            replica.advance_from(leader, &address, progressed, &mut todo);
+        }
+    }
+    for truncate in &message.truncates {
+        let id = wire::partition(&truncate.topic, truncate.partition);
+        if let Some(replica) = id.and_then(|id| shared.replica(id)) {
+            let address = address(truncate.leader_epoch, truncate.round);
+            replica.truncate_from(leader, &address, wire::to_truncate(truncate), &mut todo);
+        }
+    }
+    for refusal in &message.refusals {
+        let id = wire::partition(&refusal.topic, refusal.partition);
+        if let Some(replica) = id.and_then(|id| shared.replica(id)) {
+            replica.refused_by(leader, stream, &mut todo);
+        }
     }
     todo.carry_out(shared);
     for log in crowded {
