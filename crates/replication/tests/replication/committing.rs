@@ -1,0 +1,146 @@
+//! What is acknowledged, and what is not while too few are in sync.
+
+use std::time::Duration;
+
+use millrace_model::Offset;
+use millrace_replication::{Acks, AppendFailure, ReplicaSettings};
+use tokio::time::Instant;
+
+use crate::cluster::{Cluster, Setup, end_of, partition, produce, run, until};
+use crate::records::{batch, values};
+
+#[test]
+fn acks_all_is_durable_on_every_follower() {
+    run(async {
+        let cluster = Cluster::started(Setup::default(), 3).await;
+        cluster.create(0, &[1, 2, 3], &[1, 2, 3], 2).await;
+        let mut sent = Vec::new();
+        for n in 0..20_usize {
+            sent.push(format!("{n} ").repeat(1 + n * 37 % 500));
+            let batch = batch(sent[n].as_bytes());
+            let appended = cluster.produce(1, 0, batch, Acks::All).await.unwrap();
+            for follower in [2, 3] {
+                let durable_end = cluster.state(follower, 0).durable_end;
+                assert!(durable_end >= end_of(&appended), "broker {follower}");
+                assert_eq!(values(&cluster.on_disk(follower, 0)), sent);
+            }
+        }
+        let log = cluster.wait_to_agree(0, &[1, 2, 3]).await;
+        assert_eq!(values(&log), sent);
+    });
+}
+
+/// Rule 8. That the leader did not merely miss the acknowledgement is shown by a later word of the
+/// same follower on the same stream.
+#[test]
+fn what_a_follower_has_only_written_is_not_acknowledged() {
+    run(async {
+        let cluster = Cluster::started(Setup::default(), 3).await;
+        for index in [0, 1] {
+            cluster.create(index, &[1, 2, 3], &[1, 2, 3], 2).await;
+        }
+        let first = cluster.produce(1, 0, batch(b"first"), Acks::All).await;
+        let first = first.unwrap();
+        cluster.broker(2).syncs.hold();
+        let leader = cluster.replica(1, 0);
+        let waiting = {
+            let leader = leader.clone();
+            tokio::spawn(async move { produce(&leader, batch(b"second"), Acks::All).await })
+        };
+        let is_written = || (cluster.state(2, 0).log_end.get() == 2).then_some(());
+        until("the follower to have the batch", is_written).await;
+
+        cluster.controller.elect(partition(1), 1, &[1, 2, 3]);
+        let heard = || {
+            let state = cluster.state(1, 1);
+            let mut followers = state.followers.iter();
+            let second = followers.find(|follower| follower.broker.get() == 2)?;
+            let joined = second.durable_end == Some(Offset::ZERO);
+            (state.leader_epoch.get() == 1 && joined).then_some(())
+        };
+        until("a later word of the follower", heard).await;
+        assert_eq!(leader.state().high_watermark, end_of(&first));
+        assert!(!waiting.is_finished(), "acknowledged before it was durable");
+
+        cluster.broker(2).syncs.release();
+        waiting.await.unwrap().unwrap();
+        let log = cluster.wait_to_agree(0, &[1, 2, 3]).await;
+        assert_eq!(values(&log), ["first", "second"]);
+    });
+}
+
+#[test]
+fn too_few_in_sync_are_told_before_and_after_the_append() {
+    run(async {
+        let cluster = Cluster::started(Setup::default(), 2).await;
+        cluster.create(0, &[1, 2], &[1, 2], 2).await;
+        let first = cluster.produce(1, 0, batch(b"first"), Acks::All).await;
+        let first = first.unwrap();
+        let leader = cluster.replica(1, 0);
+
+        cluster.hold(2, 1);
+        let (uncertain, epoch) = leader.append(batch(b"uncertain"), Acks::All).unwrap();
+        cluster.controller.fence(2);
+        let outcome = leader.wait_committed(uncertain.last, epoch, Acks::All, Instant::now());
+        let after = outcome.await.unwrap_err();
+        assert!(
+            matches!(
+                after,
+                AppendFailure::NotEnoughReplicasAfterAppend { isr: 1, min: 2 }
+            ),
+            "{after}"
+        );
+        let before = leader.append(batch(b"refused"), Acks::All).unwrap_err();
+        assert!(
+            matches!(before, AppendFailure::NotEnoughReplicas { isr: 1, min: 2 }),
+            "{before}"
+        );
+        assert_eq!(leader.state().log_end, end_of(&uncertain));
+        let one = cluster.produce(1, 0, batch(b"acks one"), Acks::Leader);
+        one.await.unwrap();
+        assert_eq!(leader.state().high_watermark, end_of(&first));
+
+        cluster.controller.unfence(2);
+        cluster.release(2, 1);
+        cluster.wait_for_isr(0, &[1, 2]).await;
+        let log = cluster.wait_to_agree(0, &[1, 2]).await;
+        assert_eq!(values(&log), ["first", "uncertain", "acks one"]);
+        let outcome = leader.wait_committed(uncertain.last, epoch, Acks::All, Instant::now());
+        outcome.await.unwrap();
+    });
+}
+
+#[test]
+fn a_silent_follower_leaves_the_isr_and_comes_back() {
+    run(async {
+        let setup = Setup {
+            settings: ReplicaSettings {
+                session_timeout: Duration::from_millis(300),
+                ..ReplicaSettings::default()
+            },
+            ..Setup::default()
+        };
+        let cluster = Cluster::started(setup, 3).await;
+        cluster.create(0, &[1, 2, 3], &[1, 2, 3], 2).await;
+        let first = cluster.produce(1, 0, batch(b"first"), Acks::All).await;
+        first.unwrap();
+        cluster.hold(3, 1);
+        for value in ["second", "third"] {
+            let appended = cluster.produce(1, 0, batch(value.as_bytes()), Acks::All);
+            appended.await.unwrap();
+            let isr = cluster.controller.isr(partition(0));
+            assert!(!isr.contains(&3), "acknowledged without a member: {isr:?}");
+        }
+        let granted = cluster.controller.granted();
+        let without = |change: &millrace_replication::IsrChange| {
+            change.isr.iter().all(|(id, _)| id.get() != 3)
+        };
+        assert!(granted.iter().any(without), "{granted:?}");
+        assert!(cluster.broker(1).replicas.metrics().isr_shrinks > 0);
+
+        cluster.release(3, 1);
+        cluster.wait_for_isr(0, &[1, 2, 3]).await;
+        let log = cluster.wait_to_agree(0, &[1, 2, 3]).await;
+        assert_eq!(values(&log), ["first", "second", "third"]);
+    });
+}
