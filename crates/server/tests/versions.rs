@@ -98,6 +98,36 @@ async fn fetches(wire: &mut Wire, id: Uuid, end: i64) {
     }
 }
 
+fn offset_at(timestamp: i64) -> ListOffsetsRequest {
+    ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![ListOffsetsTopic {
+            name: TOPIC.to_owned(),
+            partitions: vec![ListOffsetsPartition {
+                timestamp,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+/// The metadata know a new partition's leader a moment before its log is open there.
+async fn wait_until_served(wire: &mut Wire) {
+    let served = async {
+        loop {
+            let response: ListOffsetsResponse = wire.ask(7, &offset_at(-1)).await;
+            if response.topics[0].partitions[0].error_code == 0 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let limit = std::time::Duration::from_secs(30);
+    tokio::time::timeout(limit, served).await.unwrap();
+}
+
 async fn lists_offsets(wire: &mut Wire, end: i64) {
     for version in 1..=11 {
         for (asked, timestamp, offset) in [
@@ -107,18 +137,7 @@ async fn lists_offsets(wire: &mut Wire, end: i64) {
             (2, 2, 1),
             (9, -1, -1),
         ] {
-            let request = ListOffsetsRequest {
-                replica_id: -1,
-                topics: vec![ListOffsetsTopic {
-                    name: TOPIC.to_owned(),
-                    partitions: vec![ListOffsetsPartition {
-                        timestamp: asked,
-                        ..Default::default()
-                    }],
-                    ..Default::default()
-                }],
-                ..Default::default()
-            };
+            let request = offset_at(asked);
             let response: ListOffsetsResponse = wire.ask(version, &request).await;
             let found = &response.topics[0].partitions[0];
             assert_eq!(
@@ -154,6 +173,7 @@ async fn of_the_data_path_are_answered() {
     let node = TestNode::start("").await;
     let mut wire = node.connect().await;
     let id = create(&mut wire, TOPIC, 1).await;
+    wait_until_served(&mut wire).await;
     let end = produces(&mut wire, id).await;
     fetches(&mut wire, id, end).await;
     lists_offsets(&mut wire, end).await;

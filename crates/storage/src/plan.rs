@@ -27,7 +27,10 @@ pub enum Part {
 
 impl Part {
     /// Bytes of the run.
-    #[allow(clippy::len_without_is_empty)]
+    #[allow(
+        clippy::len_without_is_empty,
+        reason = "nobody asks whether a part is empty"
+    )]
     pub fn len(&self) -> usize {
         match self {
             Part::Memory(bytes) => bytes.len(),

@@ -335,7 +335,10 @@ impl Drop for Cluster {
 }
 
 /// A failed test's directory stays, and its name is said.
-#[allow(clippy::print_stderr)]
+#[allow(
+    clippy::print_stderr,
+    reason = "it is for whoever reads the failed test's output"
+)]
 fn keep(folder: &Path) {
     eprintln!(
         "the cluster's logs and data are kept in {}",

@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use millrace_metadata::{Image, Topic};
 use millrace_model::{ErrorCode, LeaderEpoch, PartitionId, TopicId};
 use millrace_protocol::batch::BatchHeader;
+use millrace_protocol::compression::Compression;
 use millrace_replication::{Acks, Replica};
 use millrace_storage::{Appended, Log};
 use tokio::time::Instant;
@@ -192,7 +193,7 @@ fn check_batches(batches: &[u8], version: i16) -> Result<(), Refused> {
     }
     let header = BatchHeader::parse(batches)
         .map_err(|error| Refused::with(ErrorCode::CorruptMessage, error.to_string()))?;
-    if version < 7 && header.attributes & CODEC_BITS == ZSTD {
+    if version < 7 && header.compression() == Ok(Compression::Zstd) {
         return Err(Refused::with(
             ErrorCode::UnsupportedCompressionType,
             format!(
@@ -240,9 +241,6 @@ const LENGTH_AND_BASE: usize = 12;
 const LEAST_LENGTH: i32 = 14;
 /// Where a batch names its format.
 const MAGIC_AT: usize = 16;
-/// Where the attributes of a batch hold its codec, and the number of zstd.
-const CODEC_BITS: i16 = 0x07;
-const ZSTD: i16 = 4;
 
 /// Waits for what the client asked for, partition by partition, until the deadline.
 pub async fn wait_all(topics: &mut [TopicOutcome], acks: i16, deadline: Instant) {
