@@ -5,6 +5,8 @@
 //! records are appended elsewhere, and its replicated state changes only when they are applied.
 //! So far it holds the contract alone; brokers answer COORDINATOR_NOT_AVAILABLE.
 
+pub mod assignor;
+pub mod regex;
 mod shard;
 
 pub use shard::{Effects, Input, ReplyTo, Shard};
