@@ -1,6 +1,6 @@
 //! Decide, append, replay: the contract between a coordinator and what drives it.
 
-use millrace_model::Timestamp;
+use millrace_model::{Offset, ProducerEpoch, ProducerId, Timestamp};
 
 /// A caller that waits for an answer; opaque here, so that a decision may keep it with a waiting
 /// member and answer it much later.
@@ -8,8 +8,8 @@ use millrace_model::Timestamp;
 pub struct ReplyTo(pub u64);
 
 /// What a shard is asked to decide on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input<Request> {
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input<Request, Notice> {
     /// A caller's request.
     Request {
         /// Who waits for the answer.
@@ -17,16 +17,27 @@ pub enum Input<Request> {
         /// What is asked.
         request: Request,
     },
-    /// The deadline that [`Shard::next_deadline`] named has come.
+    /// Something happened in the cluster that nobody waits for an answer to.
+    Notice(Notice),
+    /// The whole log has been replayed and this shard now leads; comes once, before any other input.
+    Loaded,
+    /// The deadline that [`Shard::next_deadline`] named has come; one that comes early or twice does
+    /// no harm.
     Tick,
 }
 
-/// What a decision wants done, in this order: append the records as one batch, apply them, and send
-/// the replies once the high watermark covers the log end seen when they were decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a decision wants done, in this order: append the records, apply them, and send the replies
+/// once the high watermark covers the log end seen when they were decided.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Effects<Record, Response> {
-    /// Facts to append; all or none.
+    /// Facts to append.
     pub records: Vec<Record>,
+    /// Whether they stand or fall together, in one batch. Where not, the driver may split them into
+    /// several batches, in order, applying each as it is appended.
+    pub atomic: bool,
+    /// The transaction that the records belong to: the producer that its batch carries. None of
+    /// them takes effect before the transaction's marker.
+    pub producer: Option<(ProducerId, ProducerEpoch)>,
     /// Answers; a read waits like a write, so that nobody sees state that could still be lost.
     pub replies: Vec<(ReplyTo, Response)>,
 }
@@ -35,9 +46,45 @@ impl<Record, Response> Default for Effects<Record, Response> {
     fn default() -> Self {
         Effects {
             records: Vec::new(),
+            atomic: true,
+            producer: None,
             replies: Vec::new(),
         }
     }
+}
+
+impl<Record, Response> Effects<Record, Response> {
+    /// Nothing but one answer.
+    pub fn reply(to: ReplyTo, response: Response) -> Self {
+        Effects {
+            replies: vec![(to, response)],
+            ..Effects::default()
+        }
+    }
+
+    /// Adds what another decision wants done, after what is there.
+    pub fn append(&mut self, other: Self) {
+        self.records.extend(other.records);
+        self.replies.extend(other.replies);
+    }
+}
+
+/// Where in the log a record stands, as [`Shard::replay`] needs to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The record's offset.
+    pub offset: Offset,
+    /// The producer of the transactional batch that holds it; `None` outside of transactions.
+    pub producer: Option<ProducerId>,
+}
+
+/// The end of a transaction, read from a control batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// Whose transaction ended.
+    pub producer: ProducerId,
+    /// Whether it committed.
+    pub committed: bool,
 }
 
 /// One coordinator's state for one partition of an internal topic.
@@ -47,8 +94,10 @@ impl<Record, Response> Default for Effects<Record, Response> {
 ///   remembered it returns as records.
 /// - [`replay`](Shard::replay) is the only writer of replicated state, alike when a record was just
 ///   appended and when a log is loaded, so that any prefix of a log gives the state its leader had.
-/// - A failed append applies nothing; its callers are answered with an error and ask again.
-/// - When leadership is lost the shard is dropped with its waiting callers, who get
+/// - One decision at a time: its records are appended and replayed before the next one is asked for.
+/// - A failed append applies nothing. The driver answers the callers among the effects' replies with
+///   an error, and they ask again; soft state is such that asking again works.
+/// - When leadership is lost the shard is dropped with its waiting callers, whom the driver answers
 ///   NOT_COORDINATOR; the next leader loads it by replay.
 pub trait Shard {
     /// What callers ask.
@@ -57,17 +106,25 @@ pub trait Shard {
     type Response;
     /// What is remembered.
     type Record;
+    /// What happens in the cluster without being asked for.
+    type Notice;
+    /// What a decision may look at beside the shard's own state: settings and the cluster's topics.
+    type View<'a>: Copy;
 
     /// Decides; `now` is the wall clock's time.
     fn handle(
         &mut self,
-        input: Input<Self::Request>,
+        input: Input<Self::Request, Self::Notice>,
         now: Timestamp,
+        view: Self::View<'_>,
     ) -> Effects<Self::Record, Self::Response>;
 
     /// Applies a record.
-    fn replay(&mut self, record: &Self::Record);
+    fn replay(&mut self, record: Self::Record, origin: Origin);
 
-    /// When it wants [`Input::Tick`] next; `None` for never.
+    /// Applies the end of a transaction.
+    fn replay_marker(&mut self, marker: Marker);
+
+    /// When it wants [`Input::Tick`] next; `None` for never. It may change with every input.
     fn next_deadline(&self) -> Option<Timestamp>;
 }

@@ -70,3 +70,21 @@ pub const MAX_BLOCKING_THREADS: usize = 16;
 
 /// Threads beside Raft and the controller that may wait for a disk at once.
 pub const MAX_CONTROL_BLOCKING_THREADS: usize = 4;
+
+/// Member ids that a classic group may have given out without hearing of them again (KIP-394): each
+/// lasts as long as the session its client asked for, half an hour at most.
+pub const MAX_PENDING_MEMBERS: usize = 10_000;
+
+/// What the subscriptions of a classic group's members may take together. The chosen ones of all
+/// members must fit one record; members may know several strategies.
+pub const MAX_GROUP_SUBSCRIPTION_BYTES: usize = 16 * 1024 * 1024;
+
+/// Tombstones that one sweep over expired or deleted offsets writes before other requests get their
+/// turn.
+pub const MAX_SWEEP_RECORDS: usize = 1_000;
+
+/// Offsets that one sweep looks at before other requests get their turn.
+pub const MAX_SWEEP_OFFSETS: usize = 20_000;
+
+/// What an offset's record takes in a batch beside its texts: numbers, lengths, versions.
+pub const RECORD_OVERHEAD_BYTES: usize = 80;

@@ -1,0 +1,303 @@
+//! OffsetCommit, and TxnOffsetCommit, whose offsets count once the transaction commits (Kafka class
+//! `OffsetMetadataManager`).
+//!
+//! - Before version 9 of OffsetCommit, a group that is not there is an old generation; from it on, it
+//!   is GROUP_ID_NOT_FOUND.
+//! - Versions 2 to 4 may say how long the offsets are to be kept.
+
+use crate::wire;
+use millrace_model::limits::RECORD_OVERHEAD_BYTES;
+use millrace_model::{ErrorCode, ProducerEpoch, ProducerId, Uuid};
+
+use wire::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+use wire::{OffsetCommitKey, OffsetCommitRequest, OffsetCommitResponse, OffsetCommitValue};
+use wire::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
+
+use super::classic::{self, Live, Phase, Seen};
+use super::state::{Asker, Effects, Group, Replicated, Soft, Timer};
+use super::topics::Context;
+use super::{Call, Record, Response, refused};
+
+/// Who commits.
+struct Committer<'a> {
+    group: &'a str,
+    member: &'a str,
+    instance: Option<&'a str>,
+    /// The generation of a classic group's member, the epoch of a consumer group's.
+    generation: i32,
+    transactional: bool,
+    version: i16,
+}
+
+pub(crate) fn commit(
+    replicated: &Replicated,
+    soft: &mut Soft,
+    context: Context<'_>,
+    asker: Asker,
+    request: OffsetCommitRequest,
+) -> Effects {
+    let committer = Committer {
+        group: &request.group_id,
+        member: &request.member_id,
+        instance: request.group_instance_id.as_deref(),
+        generation: request.generation_id_or_member_epoch,
+        transactional: false,
+        version: asker.caller.version,
+    };
+    if let Err(code) = validate(replicated, soft, &committer) {
+        return asker.answer(refused(&Call::OffsetCommit(request), code));
+    }
+    keep_session(replicated, soft, context, &committer);
+    let expires = match request.retention_time_ms {
+        -1 => -1,
+        retention_ms => context.now.get().saturating_add(retention_ms),
+    };
+    let mut book = Book::new(context, &request.group_id, expires);
+    let mut answers = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let mut answer = OffsetCommitResponseTopic {
+            name: topic.name.clone(),
+            topic_id: topic.topic_id,
+            ..Default::default()
+        };
+        for partition in &topic.partitions {
+            let code = book.enter(Entry {
+                topic: &topic.name,
+                topic_id: topic.topic_id,
+                partition: partition.partition_index,
+                offset: partition.committed_offset,
+                leader_epoch: partition.committed_leader_epoch,
+                metadata: partition.committed_metadata.as_deref(),
+            });
+            answer.partitions.push(OffsetCommitResponsePartition {
+                partition_index: partition.partition_index,
+                error_code: code.code(),
+                ..Default::default()
+            });
+        }
+        answers.push(answer);
+    }
+    if book.is_too_large() {
+        let call = Call::OffsetCommit(request);
+        return asker.answer(refused(&call, ErrorCode::InvalidCommitOffsetSize));
+    }
+    soft.counters.offset_commits += book.records.len() as u64;
+    Effects {
+        records: book.records,
+        ..asker.answer(Response::OffsetCommit(OffsetCommitResponse {
+            topics: answers,
+            ..Default::default()
+        }))
+    }
+}
+
+pub(crate) fn commit_in_transaction(
+    replicated: &Replicated,
+    soft: &mut Soft,
+    context: Context<'_>,
+    asker: Asker,
+    request: TxnOffsetCommitRequest,
+) -> Effects {
+    use wire::txn_offset_commit_response as answered;
+    let committer = Committer {
+        group: &request.group_id,
+        member: &request.member_id,
+        instance: request.group_instance_id.as_deref(),
+        generation: request.generation_id,
+        transactional: true,
+        version: asker.caller.version,
+    };
+    if let Err(code) = validate(replicated, soft, &committer) {
+        return asker.answer(refused(&Call::TxnOffsetCommit(request), code));
+    }
+    let mut book = Book::new(context, &request.group_id, -1);
+    let mut answers = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let mut answer = answered::TxnOffsetCommitResponseTopic {
+            name: topic.name.clone(),
+            ..Default::default()
+        };
+        let known = context.topics.by_name(&topic.name);
+        for partition in &topic.partitions {
+            let code = book.enter(Entry {
+                topic: &topic.name,
+                topic_id: known.map_or(Uuid::ZERO, |known| known.id.0),
+                partition: partition.partition_index,
+                offset: partition.committed_offset,
+                leader_epoch: partition.committed_leader_epoch,
+                metadata: partition.committed_metadata.as_deref(),
+            });
+            answer
+                .partitions
+                .push(answered::TxnOffsetCommitResponsePartition {
+                    partition_index: partition.partition_index,
+                    error_code: code.code(),
+                    ..Default::default()
+                });
+        }
+        answers.push(answer);
+    }
+    if book.is_too_large() {
+        let call = Call::TxnOffsetCommit(request);
+        return asker.answer(refused(&call, ErrorCode::InvalidCommitOffsetSize));
+    }
+    soft.counters.offset_commits += book.records.len() as u64;
+    let producer = (
+        ProducerId(request.producer_id),
+        ProducerEpoch(request.producer_epoch),
+    );
+    Effects {
+        records: book.records,
+        producer: Some(producer),
+        ..asker.answer(Response::TxnOffsetCommit(TxnOffsetCommitResponse {
+            topics: answers,
+            ..Default::default()
+        }))
+    }
+}
+
+fn validate(
+    replicated: &Replicated,
+    soft: &Soft,
+    committer: &Committer<'_>,
+) -> Result<(), ErrorCode> {
+    if committer.transactional && committer.group.is_empty() {
+        return Err(ErrorCode::InvalidGroupId);
+    }
+    if let Some(Group::Consumer(state)) = replicated.group(committer.group) {
+        let allowed = state.validate_commit(
+            committer.member,
+            committer.instance,
+            committer.generation,
+            committer.transactional,
+            committer.version,
+        );
+        return match allowed {
+            Err(ErrorCode::StaleMemberEpoch) if committer.transactional => {
+                Err(ErrorCode::IllegalGeneration)
+            }
+            other => other,
+        };
+    }
+    match classic::seen(replicated, soft, committer.group) {
+        Some(group) => validate_classic(group, committer),
+        // An administrator, or a consumer that manages its partitions itself: a simple group.
+        None if committer.generation < 0 => Ok(()),
+        None if committer.version >= 9 && !committer.transactional => {
+            Err(ErrorCode::GroupIdNotFound)
+        }
+        None => Err(ErrorCode::IllegalGeneration),
+    }
+}
+
+/// Kafka method `ClassicGroup.validateOffsetCommit`.
+fn validate_classic(group: Seen<'_>, committer: &Committer<'_>) -> Result<(), ErrorCode> {
+    if committer.generation < 0 && group.is_empty() {
+        return Ok(());
+    }
+    let speaks_as_member =
+        committer.generation >= 0 || !committer.member.is_empty() || committer.instance.is_some();
+    if speaks_as_member {
+        match group {
+            Seen::Live(live) => live.validate(committer.member, committer.instance)?,
+            Seen::Resting(_) => return Err(ErrorCode::UnknownMemberId),
+        }
+        if committer.generation != group.generation() {
+            return Err(ErrorCode::IllegalGeneration);
+        }
+    } else if !committer.transactional && !group.is_empty() {
+        return Err(ErrorCode::UnknownMemberId);
+    }
+    match group.phase() {
+        // The member has the new generation, and commits what it had in the old one.
+        Phase::CompletingRebalance if !committer.transactional => {
+            Err(ErrorCode::RebalanceInProgress)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A commit shows that a classic member is alive.
+fn keep_session(
+    replicated: &Replicated,
+    soft: &mut Soft,
+    context: Context<'_>,
+    committer: &Committer<'_>,
+) {
+    if replicated.consumer(committer.group).is_some() {
+        return;
+    }
+    let Some(group) = soft.groups.get_mut(committer.group) else {
+        return;
+    };
+    let member = |live: &Live| live.members.get(committer.member).cloned();
+    if let Some(member) = group.classic.as_ref().and_then(member) {
+        let due = member.session_due(context.now);
+        group.timers.set(Timer::Session(member.id), due);
+    }
+}
+
+/// The records of one request, and how large they are.
+struct Book<'a> {
+    context: Context<'a>,
+    group: &'a str,
+    expires: i64,
+    records: Vec<Record>,
+    bytes: usize,
+}
+
+/// One partition's offset.
+struct Entry<'a> {
+    topic: &'a str,
+    topic_id: Uuid,
+    partition: i32,
+    offset: i64,
+    leader_epoch: i32,
+    metadata: Option<&'a str>,
+}
+
+impl<'a> Book<'a> {
+    fn new(context: Context<'a>, group: &'a str, expires: i64) -> Book<'a> {
+        Book {
+            context,
+            group,
+            expires,
+            records: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// The code for this partition. Each record repeats the names of group and topic, so a request
+    /// can ask for far more than its own size: what no batch could hold is not even built.
+    fn enter(&mut self, entry: Entry<'_>) -> ErrorCode {
+        let metadata = entry.metadata.unwrap_or_default();
+        if metadata.encode_utf16().count() > self.context.settings.offset_metadata_max_bytes {
+            return ErrorCode::OffsetMetadataTooLarge;
+        }
+        let texts = self.group.len() + entry.topic.len() + metadata.len();
+        self.bytes = self.bytes.saturating_add(texts + RECORD_OVERHEAD_BYTES);
+        if self.is_too_large() {
+            return ErrorCode::InvalidCommitOffsetSize;
+        }
+        let key = OffsetCommitKey {
+            group: self.group.to_owned(),
+            topic: entry.topic.to_owned(),
+            partition: entry.partition,
+        };
+        let value = OffsetCommitValue {
+            offset: entry.offset,
+            leader_epoch: entry.leader_epoch,
+            metadata: metadata.to_owned(),
+            commit_timestamp: self.context.now.get(),
+            expire_timestamp: self.expires,
+            topic_id: entry.topic_id,
+            ..Default::default()
+        };
+        self.records.push(Record::OffsetCommit(key, Some(value)));
+        ErrorCode::None
+    }
+
+    fn is_too_large(&self) -> bool {
+        self.bytes > self.context.settings.max_batch_bytes
+    }
+}
