@@ -8,6 +8,7 @@ use millrace_model::ErrorCode;
 
 use wire::consumer_group_describe_response::DescribedGroup;
 
+use crate::group::commit::Committer;
 use crate::group::state::{Asker, Effects, Group, Replicated, Soft as Groups, Timer};
 use crate::group::topics::Context;
 use crate::group::{Call, GroupId, Record, States, refused};
@@ -49,14 +50,7 @@ impl State {
     }
 
     /// Whether this caller may commit offsets (Kafka method `ConsumerGroup.validateOffsetCommit`).
-    pub fn validate_commit(
-        &self,
-        _member: &str,
-        _instance: Option<&str>,
-        _epoch: i32,
-        _transactional: bool,
-        _version: i16,
-    ) -> Result<(), ErrorCode> {
+    pub fn validate_commit(&self, _committer: &Committer<'_>) -> Result<(), ErrorCode> {
         Ok(())
     }
 

@@ -69,13 +69,7 @@ impl Shard for Groups {
             Record::GroupMetadata(key, Some(value)) => {
                 let id = GroupId::from(key.group);
                 let recorded = Recorded(value);
-                if let Some(group) = self.soft.groups.get_mut(&id)
-                    && let Some(live) = &mut group.classic
-                    && live.applied(&recorded)
-                {
-                    group.classic = None;
-                    self.soft.reschedule(&id);
-                }
+                self.settle_classic(&id, &recorded);
                 self.replicated.groups.insert(id, Group::Classic(recorded));
             }
             Record::GroupMetadata(key, None) => self.forget_classic(&key.group),
@@ -94,6 +88,11 @@ impl Shard for Groups {
 }
 
 impl Groups {
+    /// What the log says, and nothing else: equal in shards that have applied the same records.
+    pub fn replicated(&self) -> impl PartialEq + std::fmt::Debug + Clone + use<> {
+        self.replicated.clone()
+    }
+
     /// What has happened here since the shard was made.
     pub fn counters(&self) -> Counters {
         self.soft.counters
@@ -172,6 +171,25 @@ impl Groups {
             self.soft.reschedule(&id);
         }
         effects
+    }
+
+    /// A classic group's record has been appended: what waited for it goes on.
+    fn settle_classic(&mut self, id: &GroupId, recorded: &Recorded) {
+        let Some(group) = self.soft.groups.get_mut(id) else {
+            return;
+        };
+        let Some(live) = &mut group.classic else {
+            return;
+        };
+        let before = live.phase;
+        let is_at_rest = live.applied(recorded);
+        if before == Phase::CompletingRebalance && live.phase == Phase::Stable {
+            self.soft.counters.classic_rebalances += 1;
+        }
+        if is_at_rest {
+            group.classic = None;
+            self.soft.reschedule(id);
+        }
     }
 
     fn forget_classic(&mut self, id: &str) {

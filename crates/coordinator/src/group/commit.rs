@@ -7,26 +7,29 @@
 
 use crate::wire;
 use millrace_model::limits::RECORD_OVERHEAD_BYTES;
-use millrace_model::{ErrorCode, ProducerEpoch, ProducerId, Uuid};
+use millrace_model::{ErrorCode, ProducerEpoch, ProducerId, TopicId, Uuid};
 
 use wire::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use wire::{OffsetCommitKey, OffsetCommitRequest, OffsetCommitResponse, OffsetCommitValue};
 use wire::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 
-use super::classic::{self, Live, Phase, Seen};
+use super::classic::{self, Phase, Seen};
 use super::state::{Asker, Effects, Group, Replicated, Soft, Timer};
 use super::topics::Context;
 use super::{Call, Record, Response, refused};
 
 /// Who commits.
-struct Committer<'a> {
-    group: &'a str,
-    member: &'a str,
-    instance: Option<&'a str>,
+#[allow(dead_code)] // Consumer groups look at the partitions.
+pub(crate) struct Committer<'a> {
+    pub group: &'a str,
+    pub member: &'a str,
+    pub instance: Option<&'a str>,
     /// The generation of a classic group's member, the epoch of a consumer group's.
-    generation: i32,
-    transactional: bool,
-    version: i16,
+    pub generation: i32,
+    pub transactional: bool,
+    pub version: i16,
+    /// For which partitions; the zero id stands for a topic that is not there.
+    pub partitions: &'a dyn Fn() -> Vec<(TopicId, i32)>,
 }
 
 pub(crate) fn commit(
@@ -43,6 +46,14 @@ pub(crate) fn commit(
         generation: request.generation_id_or_member_epoch,
         transactional: false,
         version: asker.caller.version,
+        partitions: &|| {
+            let topics = request.topics.iter();
+            let partitions = topics.flat_map(|topic| {
+                let indexes = topic.partitions.iter();
+                indexes.map(|partition| (TopicId(topic.topic_id), partition.partition_index))
+            });
+            partitions.collect()
+        },
     };
     if let Err(code) = validate(replicated, soft, &committer) {
         return asker.answer(refused(&Call::OffsetCommit(request), code));
@@ -106,6 +117,14 @@ pub(crate) fn commit_in_transaction(
         generation: request.generation_id,
         transactional: true,
         version: asker.caller.version,
+        partitions: &|| {
+            let topics = request.topics.iter();
+            let partitions = topics.flat_map(|topic| {
+                let indexes = topic.partitions.iter();
+                indexes.map(|partition| (id_of(context, &topic.name), partition.partition_index))
+            });
+            partitions.collect()
+        },
     };
     if let Err(code) = validate(replicated, soft, &committer) {
         return asker.answer(refused(&Call::TxnOffsetCommit(request), code));
@@ -117,11 +136,11 @@ pub(crate) fn commit_in_transaction(
             name: topic.name.clone(),
             ..Default::default()
         };
-        let known = context.topics.by_name(&topic.name);
+        let topic_id = id_of(context, &topic.name).0;
         for partition in &topic.partitions {
             let code = book.enter(Entry {
                 topic: &topic.name,
-                topic_id: known.map_or(Uuid::ZERO, |known| known.id.0),
+                topic_id,
                 partition: partition.partition_index,
                 offset: partition.committed_offset,
                 leader_epoch: partition.committed_leader_epoch,
@@ -156,6 +175,11 @@ pub(crate) fn commit_in_transaction(
     }
 }
 
+fn id_of(context: Context<'_>, topic: &str) -> TopicId {
+    let known = context.topics.by_name(topic);
+    known.map(|known| known.id).unwrap_or_default()
+}
+
 fn validate(
     replicated: &Replicated,
     soft: &Soft,
@@ -165,14 +189,7 @@ fn validate(
         return Err(ErrorCode::InvalidGroupId);
     }
     if let Some(Group::Consumer(state)) = replicated.group(committer.group) {
-        let allowed = state.validate_commit(
-            committer.member,
-            committer.instance,
-            committer.generation,
-            committer.transactional,
-            committer.version,
-        );
-        return match allowed {
+        return match state.validate_commit(committer) {
             Err(ErrorCode::StaleMemberEpoch) if committer.transactional => {
                 Err(ErrorCode::IllegalGeneration)
             }
@@ -230,10 +247,10 @@ fn keep_session(
     let Some(group) = soft.groups.get_mut(committer.group) else {
         return;
     };
-    let member = |live: &Live| live.members.get(committer.member).cloned();
-    if let Some(member) = group.classic.as_ref().and_then(member) {
+    let live = group.classic.as_ref();
+    if let Some(member) = live.and_then(|live| live.members.get(committer.member)) {
         let due = member.session_due(context.now);
-        group.timers.set(Timer::Session(member.id), due);
+        group.timers.set(Timer::Session(member.id.clone()), due);
     }
 }
 

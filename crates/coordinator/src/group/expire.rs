@@ -14,11 +14,15 @@ use super::topics::Context;
 use super::{GroupId, Record, delete};
 use crate::consumer;
 
-/// Every timer of every group that has come. Bounded by the timers there are: each is met once.
+/// Timers that have come, up to the first that has something to remember: the next decision is to
+/// see that applied. The shard's deadline stays in the past until all have been met.
 pub(crate) fn timers(replicated: &Replicated, soft: &mut Soft, context: Context<'_>) -> Effects {
     let mut effects = Effects::default();
-    while let Some(id) = soft.deadlines.expire(context.now) {
-        while let Some(group) = soft.groups.get_mut(&id)
+    while effects.records.is_empty()
+        && let Some(id) = soft.deadlines.expire(context.now)
+    {
+        while effects.records.is_empty()
+            && let Some(group) = soft.groups.get_mut(&id)
             && let Some(timer) = group.timers.expire(context.now)
         {
             effects.append(match replicated.group(&id) {

@@ -6,7 +6,7 @@
 use crate::wire;
 use millrace_model::{ErrorCode, Uuid};
 
-use wire::offset_fetch_request::OffsetFetchRequestGroup;
+use wire::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use wire::offset_fetch_response::OffsetFetchResponseGroup;
 use wire::offset_fetch_response::{OffsetFetchResponsePartitions, OffsetFetchResponseTopics};
 
@@ -50,9 +50,7 @@ pub(crate) fn fetch(
                 OffsetFetchResponseTopics {
                     name: topic.name.clone(),
                     topic_id: topic.topic_id,
-                    partitions: partitions
-                        .map(|index| reader.one(&topic.name, *index))
-                        .collect(),
+                    partitions: partitions.map(|index| reader.one(topic, *index)).collect(),
                     ..Default::default()
                 }
             })
@@ -74,9 +72,15 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn one(&self, topic: &str, partition: i32) -> OffsetFetchResponsePartitions {
-        let committed = self.replicated.offsets.get(self.group, topic, partition);
-        self.answer(topic, partition, committed.filter(|_| self.is_known))
+    /// An offset of an earlier topic of the same name does not count for who names the topic's id.
+    fn one(&self, topic: &OffsetFetchRequestTopics, index: i32) -> OffsetFetchResponsePartitions {
+        let is_of_topic = |committed: &&Committed| {
+            let (actual, expected) = (committed.topic.0, topic.topic_id);
+            actual.is_zero() || expected.is_zero() || actual == expected
+        };
+        let committed = self.replicated.offsets.get(self.group, &topic.name, index);
+        let counts = committed.filter(is_of_topic).filter(|_| self.is_known);
+        self.answer(&topic.name, index, counts)
     }
 
     fn all(&self, context: Context<'_>) -> Vec<OffsetFetchResponseTopics> {

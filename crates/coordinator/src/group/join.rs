@@ -312,8 +312,7 @@ fn stay_stable(
         answer.members.clear();
         answer.leader = leader_before.as_deref().unwrap_or_default().to_owned();
     }
-    let taken = live.members.get_mut(member).expect("renamed just now");
-    taken.joining = None;
+    live.end_joining(member);
     let value = live.to_record(|member| member.assignment.clone());
     Effects {
         records: vec![classic::record(id, value)],

@@ -73,6 +73,7 @@ pub fn append_failure(call: &Call, reason: ErrorCode) -> ErrorCode {
         | ErrorCode::NotEnoughReplicas
         | ErrorCode::NotEnoughReplicasAfterAppend
         | ErrorCode::RequestTimedOut => ErrorCode::CoordinatorNotAvailable,
+        ErrorCode::NetworkException => ErrorCode::CoordinatorLoadInProgress,
         ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
         ErrorCode::MessageTooLarge
         | ErrorCode::RecordListTooLarge

@@ -109,11 +109,11 @@ impl Soft {
 
     /// Makes the shard wake up for the group's timers, or forget the group if nothing is left of it.
     pub fn reschedule(&mut self, id: &str) {
-        let Some(group) = self.groups.get(id) else {
+        let Some((known, group)) = self.groups.get_key_value(id) else {
             return;
         };
         match group.timers.next() {
-            Some(due) => self.deadlines.set(GroupId::from(id), due),
+            Some(due) => self.deadlines.set(known.clone(), due),
             None => {
                 self.deadlines.cancel(id);
                 if group.is_idle() {

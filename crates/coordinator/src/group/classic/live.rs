@@ -34,6 +34,10 @@ pub(crate) struct Live {
     pub subscribed: Option<BTreeSet<String>>,
     /// What the members' subscriptions take of memory.
     pub subscription_bytes: usize,
+    /// How many members wait for the end of the join phase.
+    joined: usize,
+    /// How many members know a strategy.
+    supporters: BTreeMap<String, usize>,
 }
 
 impl Live {
@@ -75,6 +79,8 @@ impl Live {
             unsynced: BTreeSet::new(),
             subscribed: None,
             subscription_bytes: 0,
+            joined: 0,
+            supporters: BTreeMap::new(),
         }
     }
 
@@ -105,8 +111,27 @@ impl Live {
         if let Some(instance) = &member.instance {
             self.statics.insert(instance.clone(), member.id.clone());
         }
-        self.subscription_bytes += member.protocols.bytes();
+        self.joined += usize::from(member.joining.is_some());
+        self.count_in(&member.protocols);
         self.members.insert(member.id.clone(), member);
+    }
+
+    fn count_in(&mut self, protocols: &Protocols) {
+        self.subscription_bytes += protocols.bytes();
+        for name in protocols.names() {
+            *self.supporters.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+
+    fn count_out(&mut self, protocols: &Protocols) {
+        self.subscription_bytes -= protocols.bytes();
+        for name in protocols.names() {
+            let supporters = self.supporters.get_mut(name).expect("counted in");
+            *supporters -= 1;
+            if *supporters == 0 {
+                self.supporters.remove(name);
+            }
+        }
     }
 
     /// Takes a member out, or a member id that was given out; another one leads, if it led.
@@ -114,7 +139,8 @@ impl Live {
         self.pending.remove(id);
         self.unsynced.remove(id);
         let member = self.members.remove(id)?;
-        self.subscription_bytes -= member.protocols.bytes();
+        self.joined -= usize::from(member.joining.is_some());
+        self.count_out(&member.protocols);
         if let Some(instance) = &member.instance {
             self.statics.remove(instance);
         }
@@ -126,9 +152,10 @@ impl Live {
 
     /// Gives a static member a new id, and says who waited for the old one.
     pub fn rename(&mut self, old: &str, new: MemberId) -> Vec<(ReplyTo, Response)> {
-        let mut member = self.members.remove(old).expect("statics name members");
         let mut replies = Vec::new();
-        if let Some(to) = member.joining.take() {
+        let joining = self.end_joining(old);
+        let mut member = self.members.remove(old).expect("statics name members");
+        if let Some(to) = joining {
             let fenced = JoinGroupResponse {
                 member_id: old.to_owned(),
                 error_code: ErrorCode::FencedInstanceId.code(),
@@ -161,13 +188,23 @@ impl Live {
         request: &wire::JoinGroupRequest,
         from: ReplyTo,
     ) -> Option<ReplyTo> {
+        let protocols = Protocols::from_request(&request.protocols);
+        self.count_in(&protocols);
         let member = self.members.get_mut(id).expect("the caller has looked");
-        self.subscription_bytes -= member.protocols.bytes();
-        member.protocols = Protocols::from_request(&request.protocols);
-        self.subscription_bytes += member.protocols.bytes();
         member.rebalance_timeout_ms = request.rebalance_timeout_ms;
         member.session_timeout_ms = request.session_timeout_ms;
-        member.joining.replace(from)
+        let before = std::mem::replace(&mut member.protocols, protocols);
+        let given_up = member.joining.replace(from);
+        self.count_out(&before);
+        self.joined += usize::from(given_up.is_none());
+        given_up
+    }
+
+    /// Who waited for the end of the join phase in this member's name.
+    pub fn end_joining(&mut self, id: &str) -> Option<ReplyTo> {
+        let waiting = self.members.get_mut(id)?.joining.take();
+        self.joined -= usize::from(waiting.is_some());
+        waiting
     }
 
     pub fn is_leader(&self, id: &str) -> bool {
@@ -199,30 +236,19 @@ impl Live {
         protocol_type: &str,
         mut names: impl Iterator<Item = &'a str>,
     ) -> bool {
+        let supporters = |name: &str| self.supporters.get(name).copied().unwrap_or(0);
         if self.phase == Phase::Empty {
             return !protocol_type.is_empty() && names.next().is_some();
         }
         self.protocol_type.as_deref() == Some(protocol_type)
-            && names.any(|name| {
-                self.members
-                    .values()
-                    .all(|member| member.protocols.supports(name))
-            })
+            && names.any(|name| supporters(name) == self.members.len())
     }
 
     /// The strategy that everyone knows and most like best; among equals the first by name.
     pub fn select_protocol(&self) -> Option<String> {
-        let mut members = self.members.values();
-        let first = members.next()?;
-        let candidates: Vec<&str> = first
-            .protocols
-            .names()
-            .filter(|name| {
-                members
-                    .clone()
-                    .all(|member| member.protocols.supports(name))
-            })
-            .collect();
+        let common = self.supporters.iter();
+        let common = common.filter(|(_, supporters)| **supporters == self.members.len());
+        let candidates: Vec<&str> = common.map(|(name, _)| name.as_str()).collect();
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for vote in self
             .members
@@ -249,13 +275,14 @@ impl Live {
         subscribed_topics(members.filter_map(|member| member.protocols.metadata(protocol)))
     }
 
+    /// How many members have joined.
     pub fn joined(&self) -> usize {
-        let members = self.members.values();
-        members.filter(|member| member.joining.is_some()).count()
+        self.joined
     }
 
+    /// Whether all members have joined, and all who were given a member id.
     pub fn has_all_joined(&self) -> bool {
-        self.pending.is_empty() && self.members.values().all(|member| member.joining.is_some())
+        self.pending.is_empty() && self.joined == self.members.len()
     }
 
     /// The longest time that a member needs to join again.

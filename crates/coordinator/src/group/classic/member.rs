@@ -60,10 +60,6 @@ impl Protocols {
         found.map(|(_, metadata)| metadata)
     }
 
-    pub fn supports(&self, name: &str) -> bool {
-        self.metadata(name).is_some()
-    }
-
     /// What it takes of memory.
     pub fn bytes(&self) -> usize {
         let sizes = self.0.iter().map(|(name, bytes)| name.len() + bytes.len());

@@ -162,11 +162,11 @@ fn announce_generation(group: &mut SoftGroup, context: Context<'_>, effects: &mu
     for id in ids {
         let answer = live.join_answer(&id);
         live.unsynced.insert(id.clone());
-        let member = live.members.get_mut(&id).expect("listed above");
-        member.is_new = false;
-        if let Some(to) = member.joining.take() {
+        if let Some(to) = live.end_joining(&id) {
             effects.replies.push((to, Response::JoinGroup(answer)));
         }
+        let member = live.members.get_mut(&id).expect("listed above");
+        member.is_new = false;
         let due = member.session_due(context.now);
         timers.set(Timer::Session(id), due);
     }
