@@ -33,6 +33,14 @@ pub struct Host {
     pub tasks: Tasks,
     /// Where Raft, broker sessions and the controller run, so that load never costs an election.
     pub control: Tasks,
+    /// Ends the process at once when an invariant is broken, see [`stop_process`].
+    pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+/// Ends the process at once: what it would do next could cost acknowledged records.
+pub fn stop_process(why: &str) {
+    tracing::error!(why, "a broken invariant; the process stops");
+    std::process::abort();
 }
 
 impl Host {
@@ -45,6 +53,7 @@ impl Host {
             random: Random::from_entropy(),
             tasks,
             control,
+            fatal: Arc::new(stop_process),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Sockets: listen and connect give a byte stream.
 
+pub mod sim;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -26,7 +28,7 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static {
 pub type BoxStream = Box<dyn Stream>;
 
 /// Accepts connections.
-pub trait Listener: Send + 'static {
+pub trait Listener: Send + Sync + 'static {
     /// The next connection. Cancelling loses none.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<BoxStream>>;
     /// Where it listens, with the port the system chose if none was asked for.

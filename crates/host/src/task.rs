@@ -1,7 +1,7 @@
 //! Tasks: what runs beside the caller.
 
 use std::future::Future;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use tokio::runtime::Handle;
@@ -18,9 +18,12 @@ enum Kind {
     /// A runtime of its own, with threads for what blocks.
     Runtime(Handle),
     /// Everything on the current thread's runtime, in the order of one seed. A disk worker's
-    /// round takes this long.
-    Simulated { disk_latency: Duration },
+    /// round takes as long as this says.
+    Simulated { disk_latency: Latency },
 }
+
+/// How long the disk takes this time.
+type Latency = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 impl Tasks {
     /// Tasks of this runtime.
@@ -30,6 +33,12 @@ impl Tasks {
 
     /// Tasks of a simulation: nothing leaves the current thread.
     pub fn simulated(disk_latency: Duration) -> Tasks {
+        Tasks::simulated_by(move || disk_latency)
+    }
+
+    /// The same with a disk that takes another time each time.
+    pub fn simulated_by(disk_latency: impl Fn() -> Duration + Send + Sync + 'static) -> Tasks {
+        let disk_latency = Arc::new(disk_latency);
         Tasks(Kind::Simulated { disk_latency })
     }
 
@@ -59,7 +68,7 @@ impl Tasks {
                 .await
                 .expect("blocking work does not panic"),
             Kind::Simulated { disk_latency } => {
-                tokio::time::sleep(*disk_latency).await;
+                tokio::time::sleep(disk_latency()).await;
                 work()
             }
         }
@@ -89,11 +98,11 @@ impl Tasks {
                 Worker(Jobs::Thread(sender))
             }
             Kind::Simulated { disk_latency } => {
-                let disk_latency = *disk_latency;
+                let disk_latency = disk_latency.clone();
                 let (sender, mut receiver) = async_mpsc::unbounded_channel::<J>();
                 tokio::spawn(async move {
                     while let Some(first) = receiver.recv().await {
-                        tokio::time::sleep(disk_latency).await;
+                        tokio::time::sleep(disk_latency()).await;
                         let mut jobs = vec![first];
                         while let Ok(job) = receiver.try_recv() {
                             jobs.push(job);
@@ -137,7 +146,7 @@ impl<J> Worker<J> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     async fn every_job_is_done_in_order(tasks: Tasks) {
         let done = Arc::new(Mutex::new(Vec::new()));

@@ -32,7 +32,6 @@ pub use failure::{AppendFailure, ReadFailure};
 pub use metrics::ReplicationMetrics;
 pub use options::{
     Assignment, ControllerLink, Following, IsrChange, Leadership, ReplicaOptions, ReplicaSettings,
-    stop_process,
 };
 pub use replica::{Acks, OffsetsView, ReadRequest, ReadResult, Replica, Upper};
 pub use replicas::{ClusterView, Events, Replicas};

@@ -31,14 +31,6 @@ pub struct ReplicaOptions {
     pub link: Arc<dyn ControllerLink>,
     /// Times and sizes.
     pub settings: ReplicaSettings,
-    /// Called when an invariant is broken; must end the process, see [`stop_process`].
-    pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
-}
-
-/// Ends the process at once: what it would do next could cost acknowledged records.
-pub fn stop_process(why: &str) {
-    tracing::error!(why, "a broken invariant; the process stops");
-    std::process::abort();
 }
 
 /// Times and sizes.

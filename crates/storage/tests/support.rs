@@ -68,6 +68,7 @@ pub fn sim_host(sim: &SimDisk, seed: u64) -> Host {
         random: Random::from_seed(seed),
         tasks: tasks.clone(),
         control: tasks,
+        fatal: Arc::new(|why| panic!("{why}")),
     }
 }
 

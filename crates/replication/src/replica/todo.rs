@@ -58,7 +58,7 @@ impl Todo {
     /// Does it all.
     pub(crate) fn carry_out(self, shared: &Arc<Shared>) {
         if let Some(why) = self.fatal {
-            (shared.fatal)(&why);
+            (shared.host.fatal)(&why);
         }
         for (session, into, replica) in self.pushes {
             session.enqueue(into, replica);

@@ -111,6 +111,7 @@ impl Cluster {
         let host = Host {
             network: Arc::new(GatedNetwork(wires.clone())),
             disk: Arc::new(HeldDisk(syncs.clone())),
+            fatal: Arc::new(|why| panic!("a broken invariant: {why}")),
             ..host()
         };
         let folder = tempfile::tempdir().unwrap();
@@ -140,7 +141,6 @@ impl Cluster {
             channels,
             link: Arc::new(Link(self.controller.clone(), BrokerId(id))),
             settings: self.setup.settings,
-            fatal: Arc::new(|why| panic!("a broken invariant: {why}")),
         });
         let server = PeerServer::new(identity, replicas.routes());
         let mut listener = self.listeners.remove(&id).unwrap();

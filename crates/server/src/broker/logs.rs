@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use millrace_model::BrokerEpoch;
-use millrace_replication::{Events, ReplicaOptions, ReplicaSettings, Replicas, stop_process};
+use millrace_replication::{Events, ReplicaOptions, ReplicaSettings, Replicas};
 use millrace_rpc::Routes;
 use millrace_storage::{RecoveryReport, Store, StoreOptions};
 
@@ -68,7 +68,6 @@ pub(super) async fn open(
             session_timeout: config.session_timeout,
             ..ReplicaSettings::default()
         },
-        fatal: Arc::new(stop_process),
     });
     let routes = merged(replicas.routes(), node.quorum.routes());
     let broker = BrokerParts {

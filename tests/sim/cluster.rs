@@ -1,0 +1,328 @@
+//! The simulated cluster: brokers and clients on machines of their own, one network, one clock.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use millrace_host::Host;
+use millrace_host::network::sim::SimNetwork;
+use millrace_server::node::Node;
+use millrace_server::{Broker, Config};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::oneshot;
+
+use crate::machine::{Machine, SharedClock, TICK};
+use crate::trace::event;
+use crate::{seal, trace};
+
+/// The cluster's identity; Kafka's form of it is 22 characters of base64.
+const CLUSTER_ID: &str = "c2ltdWxhdGVkLWNsdXN0cg";
+
+/// The port for clients on every broker.
+pub const CLIENT_PORT: u16 = 9092;
+
+/// What became of a broker's process.
+pub enum Status {
+    /// There is none.
+    Down,
+    /// It opens its directories.
+    Starting,
+    /// It runs; this is what its request handlers share.
+    Running(Arc<Node>),
+    /// It ended by itself, for this reason.
+    Ended(String),
+}
+
+type SharedStatus = Arc<Mutex<Status>>;
+
+fn set(shared: &SharedStatus, status: Status) {
+    *shared.lock().unwrap_or_else(PoisonError::into_inner) = status;
+}
+
+/// A broker and its machine.
+pub struct BrokerMachine {
+    /// Its number.
+    pub id: i32,
+    /// Where it runs.
+    pub machine: Machine,
+    /// When it is to be started again, if it is not running.
+    pub restart_at: Option<Duration>,
+    status: SharedStatus,
+    stop: Option<oneshot::Sender<()>>,
+    /// Crashes of the disk that the simulation knows of.
+    known_crashes: u64,
+}
+
+/// How many machines there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Brokers; all are controllers too, up to three.
+    pub brokers: usize,
+    /// Machines for clients.
+    pub clients: usize,
+}
+
+/// Everything that is simulated.
+pub struct Cluster {
+    /// The brokers, by number from 1.
+    pub brokers: Vec<BrokerMachine>,
+    /// Where clients run.
+    pub clients: Vec<Machine>,
+    /// Between all of them.
+    pub network: SimNetwork,
+    /// Chance for whoever breaks things.
+    pub rng: StdRng,
+    /// Since the beginning.
+    pub now: Duration,
+    clock: SharedClock,
+    turn: usize,
+}
+
+/// The name of a broker's machine.
+pub fn broker_name(id: i32) -> String {
+    format!("broker-{id}")
+}
+
+impl Cluster {
+    /// Machines on which nothing runs yet.
+    pub fn new(seed: u64, size: Size) -> Cluster {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let network = SimNetwork::new(rng.random());
+        let clock = SharedClock::default();
+        let brokers = (1..=i32::try_from(size.brokers).unwrap_or(i32::MAX))
+            .map(|id| BrokerMachine {
+                id,
+                machine: Machine::new(&broker_name(id), rng.random(), &network, &clock),
+                restart_at: None,
+                status: Arc::new(Mutex::new(Status::Down)),
+                stop: None,
+                known_crashes: 0,
+            })
+            .collect();
+        let clients = (1..=size.clients)
+            .map(|n| Machine::new(&format!("client-{n}"), rng.random(), &network, &clock))
+            .collect();
+        Cluster {
+            brokers,
+            clients,
+            network,
+            rng,
+            now: Duration::ZERO,
+            clock,
+            turn: 0,
+        }
+    }
+
+    /// `host:port` of every broker.
+    pub fn bootstrap(&self) -> String {
+        let addresses = self
+            .brokers
+            .iter()
+            .map(|broker| format!("{}:{CLIENT_PORT}", broker.machine.name));
+        addresses.collect::<Vec<_>>().join(",")
+    }
+
+    /// The broker of this number.
+    pub fn broker(&mut self, id: i32) -> &mut BrokerMachine {
+        let place = usize::try_from(id - 1).expect("brokers are numbered from 1");
+        &mut self.brokers[place]
+    }
+
+    /// Starts a broker's process.
+    pub fn start(&mut self, id: i32) {
+        let config = self.config(id);
+        event!("broker {id} starts");
+        let broker = self.broker(id);
+        let (stop, stopped) = oneshot::channel();
+        let status = broker.status.clone();
+        set(&status, Status::Starting);
+        broker.stop = Some(stop);
+        broker.restart_at = None;
+        broker
+            .machine
+            .start(|host| process(config, host, status, stopped));
+    }
+
+    fn config(&self, id: i32) -> Config {
+        let voters = self.brokers.iter().take(3);
+        let voters = voters.map(|broker| format!("{}@{}:9093", broker.id, broker.machine.name));
+        let voters = voters.collect::<Vec<_>>().join(",");
+        let replication = self.brokers.len().min(3);
+        let in_sync = replication.div_ceil(2);
+        let name = broker_name(id);
+        let (roles, listeners) = match id <= 3 {
+            true => (
+                "broker,controller",
+                format!("PLAINTEXT://{name}:{CLIENT_PORT},CONTROLLER://{name}:9093"),
+            ),
+            false => ("broker", format!("PLAINTEXT://{name}:{CLIENT_PORT}")),
+        };
+        let text = format!(
+            "process.roles={roles}\nnode.id={id}\nlisteners={listeners}\n\
+             controller.listener.names=CONTROLLER\ncontroller.quorum.voters={voters}\n\
+             log.dirs=/data\ndefault.replication.factor={replication}\n\
+             min.insync.replicas={in_sync}\nauto.create.topics.enable=false\n\
+             leader.imbalance.check.interval.seconds=5\n"
+        );
+        let config = Config::parse(&text).expect("the simulation's own settings are valid");
+        Config {
+            cluster_id: Some(CLUSTER_ID.to_owned()),
+            ..config
+        }
+    }
+
+    /// One step of time: what is due arrives, then every process runs.
+    pub fn tick(&mut self) {
+        self.now += TICK;
+        self.clock.set(self.now);
+        seal::set_now(self.now);
+        trace::set_now(self.now);
+        self.network.advance(self.now);
+        let count = self.brokers.len() + self.clients.len();
+        self.turn = (self.turn + 1) % count;
+        for place in 0..count {
+            let place = (place + self.turn) % count;
+            match place.checked_sub(self.brokers.len()) {
+                Some(client) => self.clients[client].step(),
+                None => self.step_broker(place),
+            }
+        }
+        self.restart_due();
+    }
+
+    fn step_broker(&mut self, place: usize) {
+        let now = self.now;
+        let broker = &mut self.brokers[place];
+        broker.machine.step();
+        if broker.machine.disk.crashes() != broker.known_crashes && broker.machine.runs() {
+            event!(
+                "broker {} lost its power in the middle of a write",
+                broker.id
+            );
+            broker.forget();
+            broker.machine.crashed();
+            broker.known_crashes = broker.machine.disk.crashes();
+            broker
+                .restart_at
+                .get_or_insert(now + Duration::from_secs(2));
+        }
+        let ended = match &*broker.status() {
+            Status::Ended(why) => Some(why.clone()),
+            _ => None,
+        };
+        if let Some(why) = ended {
+            event!("broker {} ended: {why}", broker.id);
+            broker.kill();
+            broker
+                .restart_at
+                .get_or_insert(now + Duration::from_secs(2));
+        }
+    }
+
+    fn restart_due(&mut self) {
+        let now = self.now;
+        let due = self
+            .brokers
+            .iter()
+            .filter(|broker| broker.restart_at.is_some_and(|at| at <= now));
+        for id in due.map(|broker| broker.id).collect::<Vec<_>>() {
+            self.broker(id).machine.power_on();
+            self.start(id);
+        }
+    }
+
+    /// The nodes that run, by broker number.
+    pub fn nodes(&self) -> Vec<(i32, Arc<Node>)> {
+        let nodes = self
+            .brokers
+            .iter()
+            .filter_map(|broker| Some((broker.id, broker.node()?)));
+        nodes.collect()
+    }
+
+    /// The newest image that any running node has.
+    pub fn newest_image(&self) -> Option<Arc<millrace_metadata::Image>> {
+        let images = self.nodes().into_iter().map(|(_, node)| node.image());
+        images.max_by_key(|image| image.version())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // What the processes share goes before the runtimes it belongs to.
+        for broker in &mut self.brokers {
+            broker.kill();
+        }
+        for client in &mut self.clients {
+            client.kill();
+        }
+    }
+}
+
+impl BrokerMachine {
+    fn status(&self) -> std::sync::MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What its request handlers share, while it runs.
+    pub fn node(&self) -> Option<Arc<Node>> {
+        match &*self.status() {
+            Status::Running(node) => Some(node.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether a process runs, stopped or not.
+    pub fn is_up(&self) -> bool {
+        self.machine.runs()
+    }
+
+    fn forget(&mut self) {
+        set(&self.status, Status::Down);
+        self.stop = None;
+    }
+
+    /// Kills the process: its kernel closes its connections.
+    pub fn kill(&mut self) {
+        self.forget();
+        self.machine.kill();
+        self.known_crashes = self.machine.disk.crashes();
+    }
+
+    /// The machine loses its power.
+    pub fn power_off(&mut self) {
+        self.forget();
+        self.machine.power_off();
+        self.known_crashes = self.machine.disk.crashes();
+    }
+
+    /// Asks the process to stop, as SIGTERM does.
+    pub fn terminate(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // A process that is ending already needs no telling.
+            let _ = stop.send(());
+        }
+    }
+}
+
+/// What a broker's process does from its start to its end.
+async fn process(config: Config, host: Host, status: SharedStatus, stopped: oneshot::Receiver<()>) {
+    let broker = match Broker::start(config, host).await {
+        Ok(broker) => broker,
+        Err(error) => return set(&status, Status::Ended(error.to_string())),
+    };
+    set(&status, Status::Running(broker.node().clone()));
+    let why = tokio::select! {
+        biased;
+        error = broker.wait() => error.to_string(),
+        told = stopped => match told {
+            Ok(()) => {
+                broker.stop().await;
+                "it was told to stop".to_owned()
+            }
+            // Killed: this is never reached.
+            Err(_) => return,
+        },
+    };
+    set(&status, Status::Ended(why));
+}
