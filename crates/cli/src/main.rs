@@ -19,6 +19,7 @@ mod produce;
 mod properties;
 mod quorum;
 mod random_uuid;
+mod records;
 mod start;
 mod topic_filter;
 mod topics;
@@ -64,6 +65,8 @@ enum Command {
     Consume(consume::ConsumeArgs),
     /// Print the offsets of partitions
     GetOffsets(get_offsets::GetOffsetsArgs),
+    /// Delete the oldest records of partitions
+    Records(records::RecordsArgs),
     /// Print which API versions each broker speaks
     ApiVersions(api_versions::ApiVersionsArgs),
     /// Show the metadata quorum
@@ -104,6 +107,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Produce(args) => Box::pin(produce::run(args)),
         Command::Consume(args) => Box::pin(consume::run(args)),
         Command::GetOffsets(args) => Box::pin(get_offsets::run(args)),
+        Command::Records(args) => Box::pin(records::run(args)),
         Command::ApiVersions(args) => Box::pin(api_versions::run(args)),
         Command::Quorum(args) => Box::pin(quorum::run(args)),
         Command::Health(args) => Box::pin(health::run(args)),

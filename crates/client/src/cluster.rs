@@ -10,7 +10,7 @@ use millrace_protocol::Message;
 use millrace_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use millrace_protocol::messages::metadata_response::{MetadataResponse, MetadataResponseTopic};
 
-use crate::consumer::offset_at;
+use crate::consumer::{delete_before, offset_at};
 use crate::{ClientError, Connection, Exchange};
 
 /// Between two looks for something that is not there yet.
@@ -323,6 +323,17 @@ impl Cluster {
         timestamp: i64,
     ) -> Result<Offset, ClientError> {
         offset_at(self, topic, partition, timestamp).await
+    }
+
+    /// Deletes the records of a partition before `offset`, or all that are committed if that is -1;
+    /// returns where the log begins then on every live replica.
+    pub async fn delete_records(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: Offset,
+    ) -> Result<Offset, ClientError> {
+        delete_before(self, topic, partition, offset).await
     }
 
     /// Forgets a topic after a retriable error, waits a moment and looks again.

@@ -356,6 +356,8 @@ exchanges! {
     incremental_alter_configs_request::IncrementalAlterConfigsRequest
         => incremental_alter_configs_response::IncrementalAlterConfigsResponse;
     elect_leaders_request::ElectLeadersRequest => elect_leaders_response::ElectLeadersResponse;
+    delete_records_request::DeleteRecordsRequest
+        => delete_records_response::DeleteRecordsResponse;
     describe_cluster_request::DescribeClusterRequest
         => describe_cluster_response::DescribeClusterResponse;
     describe_quorum_request::DescribeQuorumRequest

@@ -8,6 +8,9 @@ use futures::future::join_all;
 use millrace_model::limits::MAX_DECOMPRESSED_BATCH_BYTES;
 use millrace_model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp};
 use millrace_protocol::batch::{self, BatchHeader, Record, TimestampType};
+use millrace_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+};
 use millrace_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use millrace_protocol::messages::fetch_response::{FetchResponse, PartitionData};
 use millrace_protocol::messages::list_offsets_request::{
@@ -331,6 +334,54 @@ struct Wanted {
 
 /// The offset of a partition at a timestamp, or at one of ListOffsets' negative names; -1 where no
 /// record is that new.
+/// Deletes the records of a partition before an offset; returns where the log begins then.
+pub(crate) async fn delete_before(
+    cluster: &Cluster,
+    topic: &str,
+    partition: i32,
+    offset: Offset,
+) -> Result<Offset, ClientError> {
+    let deadline = cluster.machine().clock.now() + cluster.limit();
+    loop {
+        match ask_to_delete(cluster, topic, partition, offset).await {
+            Err(error) if error.is_retriable() && cluster.machine().clock.now() < deadline => {
+                cluster.reconsider(topic).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn ask_to_delete(
+    cluster: &Cluster,
+    topic: &str,
+    partition: i32,
+    offset: Offset,
+) -> Result<Offset, ClientError> {
+    let (_, _, connection) = cluster.leader(topic, partition).await?;
+    let request = DeleteRecordsRequest {
+        topics: vec![DeleteRecordsTopic {
+            name: topic.to_owned(),
+            partitions: vec![DeleteRecordsPartition {
+                partition_index: partition,
+                offset: offset.get(),
+                ..DeleteRecordsPartition::default()
+            }],
+            ..DeleteRecordsTopic::default()
+        }],
+        timeout_ms: i32::try_from(cluster.limit().as_millis()).unwrap_or(i32::MAX),
+        ..DeleteRecordsRequest::default()
+    };
+    let answer = connection.ask(&request, cluster.limit()).await?;
+    let deleted = answer
+        .topics
+        .first()
+        .and_then(|topic| topic.partitions.first());
+    let deleted = deleted.ok_or_else(|| ClientError::Codec("the answer is empty".to_owned()))?;
+    ClientError::check(deleted.error_code, None)?;
+    Ok(Offset(deleted.low_watermark))
+}
+
 pub(crate) async fn offset_at(
     cluster: &Cluster,
     topic: &str,

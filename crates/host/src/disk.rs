@@ -13,8 +13,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
+use millrace_model::Timestamp;
 use rustix::io::ReadWriteFlags;
 
 /// How a file is opened.
@@ -93,6 +95,10 @@ pub trait DiskFile: Send + Sync + 'static {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// When the content last changed, where the file system tells.
+    fn modified(&self) -> io::Result<Timestamp> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Whether the file holds nothing.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
@@ -293,6 +299,12 @@ impl DiskFile for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn modified(&self) -> io::Result<Timestamp> {
+        let since_1970 = self.0.metadata()?.modified()?.duration_since(UNIX_EPOCH);
+        let millis = since_1970.map(|since| since.as_millis()).unwrap_or(0);
+        Ok(Timestamp(i64::try_from(millis).unwrap_or(i64::MAX)))
     }
 
     fn raw_fd(&self) -> Option<RawFd> {

@@ -64,6 +64,10 @@ pub trait LogView {
     fn synced(&self) -> bool {
         true
     }
+    /// Where it begins at the earliest after a power cut.
+    fn durable_start(&self) -> Offset {
+        self.bounds().log_start
+    }
 }
 
 /// A broker as the image shows it.
@@ -225,7 +229,7 @@ impl Core {
         }
         let forget = !self.rules.omits(Omit::ForgetOnNewIncarnation);
         if let State::Leader(leader) = &mut self.state {
-            leader.see_peers(&self.view, forget);
+            fx.low_watermark_moved |= leader.see_peers(&self.view, forget);
         }
         self.take_waiting(log, now, fx);
         self.ask_for_isr(now, fx);

@@ -33,6 +33,6 @@ pub use metrics::ReplicationMetrics;
 pub use options::{
     Assignment, ControllerLink, Following, IsrChange, Leadership, ReplicaOptions, ReplicaSettings,
 };
-pub use replica::{Acks, OffsetsView, ReadRequest, ReadResult, Replica, Upper};
+pub use replica::{Acks, DeleteFailure, OffsetsView, ReadRequest, ReadResult, Replica, Upper};
 pub use replicas::{ClusterView, Events, Replicas};
 pub use waiting::Waiter;

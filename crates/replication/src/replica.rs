@@ -4,6 +4,7 @@
 //! the lock is released. Nothing awaits while holding it. The log's own lock nests inside.
 
 mod append;
+mod deleting;
 mod followed;
 mod jobs;
 mod lanes;
@@ -20,6 +21,7 @@ use crate::pull::Link;
 use crate::shared::Shared;
 use crate::waiting::{Bell, Queue, Waiter};
 pub use append::Acks;
+pub use deleting::DeleteFailure;
 pub(crate) use lanes::{CatchUp, Lane, Next};
 pub use read::{OffsetsView, ReadRequest, ReadResult, Upper};
 pub(crate) use todo::{Reply, ToLeader, Todo, Way};
@@ -88,6 +90,10 @@ impl LogView for LogRef<'_> {
 
     fn synced(&self) -> bool {
         self.synced
+    }
+
+    fn durable_start(&self) -> Offset {
+        self.log.map_or(Offset::ZERO, |log| log.durable_start())
     }
 }
 
@@ -200,6 +206,14 @@ impl Replica {
     pub(crate) fn log_moved(self: &Arc<Self>, todo: &mut Todo) {
         self.decide(todo, |inner, log, now, fx| {
             inner.core.log_moved(log, now, fx)
+        });
+    }
+
+    /// The start of the log has moved, or is durable now.
+    pub(crate) fn start_moved(self: &Arc<Self>, todo: &mut Todo) {
+        self.decide(todo, |inner, log, now, fx| {
+            inner.core.log_moved(log, now, fx);
+            fx.low_watermark_moved = true;
         });
     }
 

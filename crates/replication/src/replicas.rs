@@ -50,6 +50,17 @@ impl StoreEvents for Events {
         todo.carry_out(&shared);
     }
 
+    fn start_moved(&self, logs: &[PartitionId]) {
+        let Some(shared) = self.0.get().and_then(Weak::upgrade) else {
+            return;
+        };
+        let mut todo = Todo::default();
+        for replica in logs.iter().filter_map(|id| shared.replica(*id)) {
+            replica.start_moved(&mut todo);
+        }
+        todo.carry_out(&shared);
+    }
+
     fn offline(&self, directory: DirectoryId, why: &str) {
         let Some(shared) = self.0.get().and_then(Weak::upgrade) else {
             return;

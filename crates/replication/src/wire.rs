@@ -50,6 +50,7 @@ pub(crate) fn from_ack(id: PartitionId, ack: &Ack) -> proto::Ack {
         leader_epoch: ack.epoch.0,
         durable_end: ack.durable_end.0,
         synced: ack.synced,
+        log_start: ack.log_start.0,
     }
 }
 
@@ -59,6 +60,7 @@ pub(crate) fn to_ack(ack: &proto::Ack, broker_epoch: BrokerEpoch) -> Ack {
         epoch: LeaderEpoch(ack.leader_epoch),
         durable_end: Offset(ack.durable_end),
         synced: ack.synced,
+        log_start: Offset(ack.log_start),
     }
 }
 

@@ -12,6 +12,8 @@ mod cluster;
 mod committing;
 #[path = "replication/controller.rs"]
 mod controller;
+#[path = "replication/deleting.rs"]
+mod deleting;
 #[path = "replication/disk.rs"]
 mod disk;
 #[path = "replication/leaders.rs"]

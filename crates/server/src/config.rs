@@ -130,6 +130,15 @@ pub struct Config {
     pub open_files: usize,
     /// `num.recovery.threads.per.data.dir`.
     pub recovery_threads: usize,
+    /// The shorter of `log.flush.offset.checkpoint.interval.ms` and
+    /// `log.flush.start.offset.checkpoint.interval.ms`.
+    pub recovery_checkpoint_interval: Duration,
+    /// `replica.high.watermark.checkpoint.interval.ms`.
+    pub high_watermark_checkpoint_interval: Duration,
+    /// `log.retention.check.interval.ms`.
+    pub retention_check_interval: Duration,
+    /// `log.initial.task.delay.ms`.
+    pub initial_task_delay: Duration,
     /// All values as they were given.
     pub settings: Settings,
 }
@@ -246,6 +255,20 @@ impl Config {
             tail_bytes: number(&settings, "millrace.tail.bytes"),
             open_files: number(&settings, "millrace.open.files"),
             recovery_threads: number(&settings, "num.recovery.threads.per.data.dir"),
+            recovery_checkpoint_interval: millis(
+                &settings,
+                "log.flush.offset.checkpoint.interval.ms",
+            )
+            .min(millis(
+                &settings,
+                "log.flush.start.offset.checkpoint.interval.ms",
+            )),
+            high_watermark_checkpoint_interval: millis(
+                &settings,
+                "replica.high.watermark.checkpoint.interval.ms",
+            ),
+            retention_check_interval: millis(&settings, "log.retention.check.interval.ms"),
+            initial_task_delay: millis(&settings, "log.initial.task.delay.ms"),
             settings,
         })
     }

@@ -173,9 +173,9 @@ const REFUSED: &[(Change<'_>, &str)] = &[
         "40 Unknown topic config name: no.such",
     ),
     (
-        (TOPIC, "t", &[("retention.ms", SET, Some("1"))]),
-        "40 The topic config retention.ms=1 has no effect in Millrace yet; only its default \
-         604800000 is accepted.",
+        (TOPIC, "t", &[("remote.storage.enable", SET, Some("true"))]),
+        "40 The topic config remote.storage.enable=true has no effect in Millrace yet; only its \
+         default false is accepted.",
     ),
     (
         (TOPIC, "t", &[("retention.ms", SET, None)]),

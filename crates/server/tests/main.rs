@@ -6,6 +6,7 @@ mod configs;
 mod describe_cluster;
 mod metadata;
 mod quorum;
+mod records;
 mod support;
 mod topics;
 mod versions;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use millrace_host::{DiskDirectory, Host};
-use millrace_model::{DirectoryId, TopicName};
+use millrace_model::{DirectoryId, Timestamp, TopicName};
 use tokio::sync::Notify;
 
 use crate::checkpoint::Offsets;
@@ -15,6 +15,8 @@ use crate::handles::Handles;
 use crate::lock;
 use crate::names::SOUND;
 use crate::settings::StoreEvents;
+use crate::trash::Trash;
+use crate::trusted_clock::TrustedClock;
 
 /// What all logs of a store share.
 pub(crate) struct Shared {
@@ -26,6 +28,18 @@ pub(crate) struct Shared {
     pub(crate) tail_budget_bytes: usize,
     pub(crate) producer_expiration: Duration,
     pub(crate) next_log: AtomicU64,
+    /// The wall clock as far as it is believed where records are deleted by it.
+    pub(crate) trusted_clock: Mutex<TrustedClock>,
+    /// Told when a log start moved, so that it becomes durable before long.
+    pub(crate) start_moved: Notify,
+}
+
+impl Shared {
+    /// The time by which records are too old.
+    pub(crate) fn trusted_now(&self) -> Timestamp {
+        let clock = &self.host.clock;
+        lock(&self.trusted_clock).read(clock.wall(), clock.now())
+    }
 }
 
 /// One log directory in use.
@@ -55,6 +69,8 @@ pub(crate) struct Directory {
     pub(crate) writing_epochs: Mutex<()>,
     /// A log start moved since the last checkpoint.
     pub(crate) starts_moved: AtomicBool,
+    /// Files that were given another name and are to be removed later.
+    pub(crate) trash: Mutex<Trash>,
 }
 
 /// The content of a directory's checkpoint files.

@@ -40,6 +40,8 @@ mod segment;
 mod settings;
 mod store;
 mod tail;
+mod trash;
+mod trusted_clock;
 mod writer;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

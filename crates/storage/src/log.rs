@@ -5,6 +5,7 @@
 mod append;
 mod cold;
 mod lookup;
+mod retention;
 mod state;
 mod validate;
 
@@ -223,13 +224,12 @@ impl Log {
                 Some(removed) => removed,
             }
         };
-        self.directory.starts_moved.store(true, Ordering::Relaxed);
-        if !removed.is_empty() {
-            self.submit(Job::Remove {
-                log: self.arc(),
-                bases: removed,
-            });
-        }
+        self.start_moved(removed);
+    }
+
+    /// Where the log begins at the earliest after a power cut.
+    pub fn durable_start(&self) -> Offset {
+        self.state().durable_start
     }
 
     /// Plans to read batches from the one that holds `from` on, none with an offset at or above

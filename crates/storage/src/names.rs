@@ -73,6 +73,11 @@ pub(crate) fn file(base: Offset, kind: FileKind) -> String {
     format!("{:020}{}", base.get(), kind.suffix())
 }
 
+/// The name of a segment's file that is to be removed before long.
+pub(crate) fn deleted_file(base: Offset, kind: FileKind) -> String {
+    format!("{}.deleted", file(base, kind))
+}
+
 /// The segment and kind of a file name; `None` for any other name.
 pub(crate) fn parse_file(name: &str) -> Option<(Offset, FileKind)> {
     let (digits, suffix) = name.split_at_checked(OFFSET_DIGITS)?;

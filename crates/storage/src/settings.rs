@@ -32,6 +32,16 @@ pub struct LogSettings {
     pub timestamp_before_max_ms: i64,
     /// `message.timestamp.after.max.ms`: how far a timestamp may lie in the future.
     pub timestamp_after_max_ms: i64,
+    /// Whether `cleanup.policy` has `delete`: retention by time and size is in force.
+    pub delete: bool,
+    /// Whether `cleanup.policy` has `compact`: of each key the newest record is kept.
+    pub compact: bool,
+    /// `retention.ms`: a segment whose records are all older goes; below zero none does.
+    pub retention_ms: i64,
+    /// `retention.bytes`: the oldest segments beyond it go; below zero none do.
+    pub retention_bytes: i64,
+    /// `file.delete.delay.ms`: how long the files of what was deleted stay, under another name.
+    pub file_delete_delay_ms: i64,
 }
 
 impl Default for LogSettings {
@@ -47,6 +57,11 @@ impl Default for LogSettings {
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 3_600_000,
+            delete: true,
+            compact: false,
+            retention_ms: 604_800_000,
+            retention_bytes: -1,
+            file_delete_delay_ms: 60_000,
         }
     }
 }
@@ -65,6 +80,8 @@ pub struct LogDirectory {
 pub trait StoreEvents: Send + Sync + 'static {
     /// The new `durable_end` of each log that a group commit moved.
     fn durable(&self, progress: &[(PartitionId, Offset)]);
+    /// The log start of these moved without anybody's asking, or became durable.
+    fn start_moved(&self, _logs: &[PartitionId]) {}
     /// A directory failed: nothing in it is read or written any more.
     fn offline(&self, directory: DirectoryId, why: &str);
 }
@@ -93,6 +110,10 @@ pub struct StoreOptions {
     pub recovery_checkpoint_interval: Duration,
     /// `replica.high.watermark.checkpoint.interval.ms`.
     pub high_watermark_checkpoint_interval: Duration,
+    /// `log.retention.check.interval.ms`.
+    pub retention_check_interval: Duration,
+    /// `log.initial.task.delay.ms`: how long after the start retention looks first.
+    pub initial_task_delay: Duration,
 }
 
 impl StoreOptions {
@@ -113,6 +134,8 @@ impl StoreOptions {
             producer_expiration: Duration::from_secs(86_400),
             recovery_checkpoint_interval: Duration::from_secs(60),
             high_watermark_checkpoint_interval: Duration::from_secs(5),
+            retention_check_interval: Duration::from_secs(300),
+            initial_task_delay: Duration::from_secs(30),
         }
     }
 }

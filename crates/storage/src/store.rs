@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use millrace_host::Worker;
@@ -27,6 +28,7 @@ use crate::names::{
 };
 use crate::segment::{self, Segment};
 use crate::settings::{LogSettings, StoreOptions};
+use crate::trash;
 use crate::writer::Job;
 use checkpoints::Which;
 
@@ -151,17 +153,27 @@ impl Store {
             .await
     }
 
-    /// Deletes a log: at once for whoever uses it, then its files. Nothing happens if there is
-    /// none.
+    /// Deletes a log: at once for whoever uses it, and its files after `file.delete.delay.ms`.
+    /// Nothing happens if there is none.
     pub async fn delete(&self, id: PartitionId) -> Result<(), StorageError> {
-        if let Some(path) = self.retire(id, DELETED_DIRECTORY).await? {
-            let disk = self.0.shared.host.disk.clone();
-            let tasks = &self.0.shared.host.tasks;
-            let removed =
-                tasks.blocking(move || disk.remove_directory(&path).doing("removing", &path));
-            removed.await?;
+        let log = self.log(id);
+        let (Some(path), Some(log)) = (self.retire(id, DELETED_DIRECTORY).await?, log) else {
+            return Ok(());
+        };
+        let delay_ms = log.settings().file_delete_delay_ms;
+        let delay = Duration::from_millis(u64::try_from(delay_ms).unwrap_or(0));
+        let directory = log.directory.clone();
+        if !delay.is_zero() && !directory.is_full() && lock(&directory.trash).takes_more() {
+            let due = self.0.shared.host.clock.now() + delay;
+            lock(&directory.trash).add(due, path, trash::Kind::Directory);
+            return Ok(());
         }
-        Ok(())
+        let disk = self.0.shared.host.disk.clone();
+        let doomed = [(path, trash::Kind::Directory)];
+        let tasks = &self.0.shared.host.tasks;
+        tasks
+            .blocking(move || trash::remove(disk.as_ref(), &doomed))
+            .await
     }
 
     /// Takes a log out of use and renames its directory with `-stray`; its files stay.

@@ -94,6 +94,8 @@ struct Model {
     start: i64,
     /// Reported durable up to here.
     promised: i64,
+    /// The log start that was reported durable.
+    promised_start: i64,
     /// A restart may or may not have happened, so nothing is promised.
     maybe_restarted: bool,
 }
@@ -178,6 +180,8 @@ impl Run {
             segment_bytes: 700,
             index_interval_bytes: 150,
             durability: self.durability,
+            // Some files go at once and some wait.
+            file_delete_delay_ms: (self.seed % 2) as i64 * 700,
             ..LogSettings::default()
         }
     }
@@ -189,6 +193,8 @@ impl Run {
         options.default_settings = self.settings();
         options.tail_budget_bytes = 600;
         options.max_open_files = 3;
+        options.retention_check_interval = Duration::from_millis(300);
+        options.initial_task_delay = Duration::ZERO;
         options.recovery_checkpoint_interval = Duration::from_millis(400);
         options.high_watermark_checkpoint_interval = Duration::from_millis(400);
         options
@@ -286,6 +292,7 @@ impl Run {
         assert!(end >= model.promised, "lost: {context}");
         assert!(end <= model.end(), "made up: {context}");
         assert!(start <= model.start.max(end), "start moved: {context}");
+        assert!(start >= model.promised_start, "start went back: {context}");
         model.cut(end);
         assert_eq!(
             model.end().max(model.start.min(end)),
@@ -338,6 +345,10 @@ impl Run {
     }
 
     fn note_promises(&mut self, life: &Life) {
+        for (model, log) in self.models.iter_mut().zip(&life.logs) {
+            let start = log.durable_start().0.min(model.start);
+            model.promised_start = model.promised_start.max(start);
+        }
         let told = life.told.durable.lock().unwrap();
         if self.durability == Durability::PageCache {
             return;
@@ -405,6 +416,7 @@ impl Run {
                 }
             }
             27..=28 => self.truncate(life, index).await,
+            29 if self.chance(2) => self.retain(life, index).await,
             29 => self.advance(log, index),
             30 if self.chance(3) => self.restart(life, index).await,
             31..=36 => self.read(life, index).await,
@@ -476,12 +488,31 @@ impl Run {
         }
     }
 
+    /// Lets retention by size delete what is promised and too much.
+    async fn retain(&mut self, life: &Life, index: usize) {
+        let log = &life.logs[index];
+        log.note_high_watermark(Offset(self.models[index].promised));
+        log.reconfigure(LogSettings {
+            retention_bytes: self.random.range(0..1500) as i64,
+            ..self.settings()
+        });
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        log.reconfigure(self.settings());
+        let start = log.bounds().log_start.0;
+        let model = &mut self.models[index];
+        let kept = start <= model.promised.max(model.start);
+        model.start = model.start.max(start);
+        self.trace.push(format!("retained {index} from {start}"));
+        assert!(kept, "deleted too much: {}", self.explain());
+    }
+
     async fn restart(&mut self, life: &Life, index: usize) {
         let log = &life.logs[index];
         let at = self.models[index].end() + self.random.range(0..30) as i64 - 10;
         let at = at.max(0);
         self.models[index].maybe_restarted = true;
         self.models[index].promised = 0;
+        self.models[index].promised_start = 0;
         let done = log.restart_at(Offset(at)).await;
         life.told.durable.lock().unwrap().remove(&log.id());
         self.trace

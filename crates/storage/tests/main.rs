@@ -5,5 +5,6 @@
 mod crash;
 mod failures;
 mod kafka;
+mod retention;
 mod store;
 mod support;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -70,6 +71,21 @@ pub fn sim_host(sim: &SimDisk, seed: u64) -> Host {
         control: tasks,
         fatal: Arc::new(|why| panic!("{why}")),
     }
+}
+
+/// A simulated machine whose wall clock goes with the time that passes, and jumps when told to.
+pub fn host_with_clock(sim: &SimDisk, seed: u64) -> (Host, Arc<AtomicI64>) {
+    let jumped = Arc::new(AtomicI64::new(0));
+    let (start, ahead) = (tokio::time::Instant::now(), jumped.clone());
+    let wall = move || {
+        let passed = start.elapsed().as_millis() as i64;
+        Timestamp(NOW.0 + passed + ahead.load(Ordering::Relaxed))
+    };
+    let host = Host {
+        clock: Clock::with_wall(wall),
+        ..sim_host(sim, seed)
+    };
+    (host, jumped)
 }
 
 pub fn options(path: &Path, host: Host, told: Arc<Told>) -> StoreOptions {

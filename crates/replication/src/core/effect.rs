@@ -60,6 +60,8 @@ pub struct Effects {
     pub isr: Option<IsrRequest>,
     /// The high watermark has moved: acks=all and fetches that wait may be answered.
     pub high_watermark_moved: bool,
+    /// A replica's log start may have moved: DeleteRecords that wait may be answered.
+    pub low_watermark_moved: bool,
     /// The own durable end has moved: acks=1 may be answered.
     pub durable_moved: bool,
     /// Who waits must look again: another role or epoch, or the directory is gone.
@@ -83,6 +85,7 @@ impl Effects {
             && self.start_epoch.is_none()
             && self.isr.is_none()
             && !self.high_watermark_moved
+            && !self.low_watermark_moved
             && !self.durable_moved
             && !self.role_changed
             && self.fatal.is_none()

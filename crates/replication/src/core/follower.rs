@@ -6,7 +6,7 @@ use super::message::{Ack, Address, Join, Progressed, Refuse, StreamId, Truncate,
 use super::{Core, Effects, Follow, Job, LogBounds, LogView, Omit, State};
 
 /// What a follower acknowledged: up to where, and whether that was synced.
-pub(crate) type Kept = (Offset, bool);
+pub(crate) type Kept = (Offset, bool, Offset);
 
 /// Where a follower stands with its leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Follower {
 
     pub(crate) fn validate(&self, bounds: &LogBounds, job: Option<Job>) {
         if let Stage::Following {
-            acked: Some((acked, _)),
+            acked: Some((acked, ..)),
             ..
         } = self.stage
         {
@@ -287,11 +287,14 @@ impl Core {
             return;
         };
         let durable_end = if durable_only { durable_end } else { log_end };
-        let synced = log.synced();
-        if acked.is_some_and(|(end, was_synced)| end >= durable_end && was_synced == synced) {
+        let (synced, log_start) = (log.synced(), log.durable_start());
+        let said = |(end, was_synced, start): Kept| {
+            end >= durable_end && was_synced == synced && start >= log_start
+        };
+        if acked.is_some_and(said) {
             return;
         }
-        *acked = Some((durable_end, synced));
+        *acked = Some((durable_end, synced, log_start));
         let epoch = follower.epoch;
         fx.ack = Some((
             leader,
@@ -301,6 +304,7 @@ impl Core {
                 epoch,
                 durable_end,
                 synced,
+                log_start,
             },
         ));
     }
@@ -329,7 +333,7 @@ impl Core {
             Job::Cut(to) | Job::Restart(to) => to,
             Job::Open | Job::MakeDurable(_) => unreachable!("a cut is a cut"),
         };
-        if let Some((acked, _)) = acked
+        if let Some((acked, ..)) = acked
             && keeps < acked
         {
             fx.fatal = Some(format!(

@@ -82,10 +82,15 @@ impl Leader {
         }
     }
 
-    pub(crate) fn see_peers(&mut self, view: &View, forget: bool) {
+    /// Takes over what an image says of the followers; true if one of them is gone now.
+    pub(crate) fn see_peers(&mut self, view: &View, forget: bool) -> bool {
+        let mut any_gone = false;
         for follower in &mut self.followers {
+            let was_gone = follower.is_gone;
             follower.see(view.brokers.get(&follower.id), forget);
+            any_gone |= follower.is_gone && !was_gone;
         }
+        any_gone
     }
 
     fn keep_followers(&mut self, me: BrokerId, view: &View, log_end: Offset, now: Moment) {
@@ -307,6 +312,10 @@ impl Core {
             return;
         }
         follower.synced = ack.synced;
+        if follower.log_start < Some(ack.log_start) {
+            follower.log_start = Some(ack.log_start);
+            fx.low_watermark_moved = true;
+        }
         follower.acknowledged(ack.durable_end, log_end, now);
         self.move_high_watermark(fx);
         let State::Leader(leader) = &self.state else {
@@ -454,6 +463,20 @@ impl Core {
                 Match::Known { sent_end, .. } => follower.durable_end >= Some(sent_end),
                 _ => true,
             })
+    }
+
+    /// The offset before which no live replica has records any more (Kafka method
+    /// `Partition.lowWatermarkIfLeader`); `None` on a broker that does not lead, and as long as a
+    /// live replica has not said where its log begins.
+    pub fn low_watermark(&self, log: &dyn LogView) -> Option<Offset> {
+        let State::Leader(leader) = &self.state else {
+            return None;
+        };
+        let mut lowest = log.durable_start();
+        for follower in leader.followers.iter().filter(|follower| !follower.is_gone) {
+            lowest = lowest.min(follower.log_start?);
+        }
+        Some(lowest)
     }
 
     fn progressed(&self) -> Progressed {

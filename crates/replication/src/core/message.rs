@@ -49,6 +49,8 @@ pub struct Ack {
     pub durable_end: Offset,
     /// Whether that means synced to the disk.
     pub synced: bool,
+    /// Where its log begins, and still does after a power cut.
+    pub log_start: Offset,
 }
 
 /// Leader: the head of `Append`, and all of `Advance`.

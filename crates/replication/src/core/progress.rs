@@ -36,6 +36,10 @@ pub(crate) struct Progress {
     pub(crate) durable_end: Option<Offset>,
     /// Whether that was said of synced data.
     pub(crate) synced: bool,
+    /// Where it said its log begins.
+    pub(crate) log_start: Option<Offset>,
+    /// Whether the controller has fenced it, or it is not registered.
+    pub(crate) is_gone: bool,
     /// The high watermark and log start it was told.
     pub(crate) told: (Offset, Offset),
     /// Whether a push is under way already, so that it need not be asked for again.
@@ -59,6 +63,8 @@ impl Progress {
             state: Match::Unknown,
             durable_end: None,
             synced: false,
+            log_start: None,
+            is_gone: true,
             told: (Offset(-1), Offset(-1)),
             queued: false,
             advance_queued: false,
@@ -77,11 +83,13 @@ impl Progress {
                 self.state = Match::Unknown;
                 self.durable_end = None;
                 self.synced = false;
+                self.log_start = None;
                 self.queued = false;
                 self.advance_queued = false;
             }
         }
         self.may_join = peer.is_some_and(|peer| !peer.fenced && !peer.shutting_down);
+        self.is_gone = peer.is_none_or(|peer| peer.fenced);
     }
 
     pub(crate) fn is_known(&self) -> bool {

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Inner, Replica};
-use crate::core::{Effects, Role};
+use crate::core::Role;
 use crate::failure::AppendFailure;
 
 /// What a producer waits for.
@@ -105,23 +105,6 @@ impl Replica {
                 }
             }
         }
-    }
-
-    /// Moves the start of the log forward on behalf of a client (DeleteRecords), at most to the
-    /// high watermark; returns where the log begins now. Followers learn of it.
-    ///
-    /// # Errors
-    /// If this broker does not lead.
-    pub fn advance_log_start(self: &Arc<Self>, to: Offset) -> Result<Offset, AppendFailure> {
-        self.act(|inner, log, now, fx: &mut Effects| {
-            if inner.core.serving().is_none() {
-                return Err(inner.not_leading());
-            }
-            self.log()
-                .advance_log_start(to.min(inner.core.high_watermark()));
-            inner.core.log_moved(log, now, fx);
-            Ok(inner.core.bounds().log_start)
-        })
     }
 }
 

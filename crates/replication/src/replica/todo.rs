@@ -114,7 +114,7 @@ impl Replica {
             inner.failed_joins = 0;
             todo.relink.push(self.clone());
         }
-        if fx.high_watermark_moved || fx.role_changed {
+        if fx.high_watermark_moved || fx.role_changed || fx.low_watermark_moved {
             todo.bells.extend(inner.watchers.iter().cloned());
         }
         for (followers, advance) in [(&fx.push, false), (&fx.advance, true)] {

@@ -4,11 +4,11 @@ use millrace_protocol::api::ApiKey;
 
 use super::{Api, Handler, ListenerKind, Listeners};
 use super::{
-    alter_configs, api_versions, create_partitions, create_topics, delete_topics, describe_acls,
-    describe_cluster, describe_configs, describe_log_dirs, describe_producers, describe_quorum,
-    describe_topic_partitions, elect_leaders, fetch, find_coordinator, incremental_alter_configs,
-    init_producer_id, list_config_resources, list_offsets, list_partition_reassignments, metadata,
-    offset_for_leader_epoch, produce, update_features,
+    alter_configs, api_versions, create_partitions, create_topics, delete_records, delete_topics,
+    describe_acls, describe_cluster, describe_configs, describe_log_dirs, describe_producers,
+    describe_quorum, describe_topic_partitions, elect_leaders, fetch, find_coordinator,
+    incremental_alter_configs, init_producer_id, list_config_resources, list_offsets,
+    list_partition_reassignments, metadata, offset_for_leader_epoch, produce, update_features,
 };
 
 /// An API that the node answers which got the request.
@@ -74,6 +74,7 @@ pub static TABLE: &[Api] = &[
     alone!(ApiVersions, api_versions, Both),
     at_controller!(CreateTopics, create_topics),
     at_controller!(DeleteTopics, delete_topics),
+    alone!(DeleteRecords, delete_records, Broker),
     alone!(InitProducerId, init_producer_id, Broker),
     alone!(OffsetForLeaderEpoch, offset_for_leader_epoch, Broker),
     alone!(DescribeAcls, describe_acls, Both),

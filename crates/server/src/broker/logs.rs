@@ -39,6 +39,10 @@ pub(super) async fn open(
         tail_budget_bytes: usize::try_from(config.tail_bytes).unwrap_or(usize::MAX),
         max_open_files: config.open_files,
         recovery_threads: config.recovery_threads,
+        recovery_checkpoint_interval: config.recovery_checkpoint_interval,
+        high_watermark_checkpoint_interval: config.high_watermark_checkpoint_interval,
+        retention_check_interval: config.retention_check_interval,
+        initial_task_delay: config.initial_task_delay,
         default_settings: log_settings(&config.settings, &TopicOverrides::new()),
         ..StoreOptions::new(
             parts.directories.log_directories.clone(),

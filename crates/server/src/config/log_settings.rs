@@ -13,6 +13,8 @@ pub fn log_settings(broker: &Settings, own: &TopicOverrides) -> LogSettings {
     let value = |name: &str| topic::value(broker, own, name).unwrap_or_default();
     let long = |name: &str| i64::from_str(&value(name)).unwrap_or_default();
     let size = |name: &str| u64::from_str(&value(name)).unwrap_or_default();
+    let policies = value("cleanup.policy");
+    let has_policy = |name: &str| policies.split(',').any(|policy| policy == name);
     let internal = own.get("internal.segment.bytes");
     LogSettings {
         segment_bytes: internal
@@ -30,6 +32,11 @@ pub fn log_settings(broker: &Settings, own: &TopicOverrides) -> LogSettings {
         },
         timestamp_before_max_ms: long("message.timestamp.before.max.ms"),
         timestamp_after_max_ms: long("message.timestamp.after.max.ms"),
+        delete: has_policy("delete"),
+        compact: has_policy("compact"),
+        retention_ms: long("retention.ms"),
+        retention_bytes: long("retention.bytes"),
+        file_delete_delay_ms: long("file.delete.delay.ms"),
     }
 }
 

@@ -164,7 +164,10 @@ impl Log {
     }
 
     /// The largest timestamp of a segment and the last offset of the batch that has it.
-    fn largest_of(&self, base: Offset) -> Result<Option<(Timestamp, Offset)>, ReadError> {
+    pub(super) fn largest_of(
+        &self,
+        base: Offset,
+    ) -> Result<Option<(Timestamp, Offset)>, ReadError> {
         {
             let mut state = self.state();
             let Some(segment) = state.segment_mut(base) else {

@@ -86,6 +86,8 @@ pub(crate) struct State {
     /// Would survive a power cut up to here.
     pub(crate) synced_end: Offset,
     pub(crate) high_watermark: Offset,
+    /// The log begins no earlier after a power cut.
+    pub(crate) durable_start: Offset,
     /// By rising base; the last one is active. Never empty.
     pub(crate) segments: Vec<Segment>,
     pub(crate) tail: Tail,
@@ -125,6 +127,7 @@ impl State {
             durable_end: log_end,
             synced_end: log_end,
             high_watermark: log_start,
+            durable_start: log_start,
             segments,
             tail: Tail::default(),
             pending: Pending::default(),
@@ -194,6 +197,11 @@ impl State {
             Some(_) => self.log_end,
             None => batch.base_offset,
         };
+        self.roll_at(base, now);
+    }
+
+    /// Closes the active segment, which is not empty, and begins one at `base`.
+    pub(super) fn roll_at(&mut self, base: Offset, now: Timestamp) {
         let jitter_ms = jitter(&self.random, &self.settings);
         let closed = self.active_mut();
         debug_assert!(

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use millrace_host::disk::OpenMode;
-use millrace_model::{Offset, TopicName};
+use millrace_model::{Offset, PartitionId, TopicName};
 
 use crate::checkpoint::{self, Offsets};
 use crate::directory::{Directory, Persisted, Shared};
 use crate::error::{StorageError, While};
 use crate::lock;
-use crate::log::Log;
+use crate::log::{Log, Mode};
 use crate::names::{FileKind, HIGH_WATERMARKS, LOG_STARTS, PARTITION_METADATA, RECOVERY_POINTS};
 use crate::segment;
 use crate::store::epoch_files;
@@ -150,13 +150,15 @@ pub(crate) fn write(
         next.log_starts = retain(&persisted.log_starts);
         for log in logs {
             let state = log.state();
-            // As in Kafka, a log that begins with its first segment needs no entry.
-            if state
-                .segments
-                .first()
-                .is_some_and(|first| first.base < state.log_start)
-            {
-                next.log_starts.insert(key(log), state.log_start);
+            let before = persisted.log_starts.get(&key(log)).copied();
+            // A log that is being restarted says anew where it begins. Kafka leaves out those that
+            // begin with their first segment; but files that were removed may come back.
+            let start = match state.mode {
+                Mode::Open | Mode::Closed => Some(state.log_start),
+                Mode::Changing | Mode::Deleted => before,
+            };
+            if let Some(start) = start.filter(|start| *start > Offset::ZERO) {
+                next.log_starts.insert(key(log), start);
             }
         }
     }
@@ -167,7 +169,33 @@ pub(crate) fn write(
                 .insert(key(log), log.high_watermark_checkpoint());
         }
     }
-    put(shared, directory, &mut persisted, next)
+    put(shared, directory, &mut persisted, next)?;
+    if which.log_starts {
+        // Still locked: a restart that comes now moves it back afterwards.
+        let moved = note_durable_starts(&persisted, logs);
+        drop(persisted);
+        if !moved.is_empty() {
+            shared.events.start_moved(&moved);
+        }
+    }
+    Ok(())
+}
+
+/// Notes which log starts are on the disk now; returns the logs for which that is news.
+fn note_durable_starts(persisted: &Persisted, logs: &[Arc<Log>]) -> Vec<PartitionId> {
+    let mut moved = Vec::new();
+    for log in logs {
+        let Some(start) = persisted.log_starts.get(&key(log)) else {
+            continue;
+        };
+        let mut state = log.state();
+        let start = (*start).min(state.log_start);
+        if state.mode == Mode::Open && start > state.durable_start {
+            state.durable_start = start;
+            moved.push(log.id());
+        }
+    }
+    moved
 }
 
 /// The largest offset before which everything of the log is synced.

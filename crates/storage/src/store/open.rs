@@ -58,6 +58,8 @@ pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryRepor
         tail_budget_bytes: options.tail_budget_bytes,
         producer_expiration: options.producer_expiration,
         next_log: AtomicU64::new(0),
+        trusted_clock: Mutex::default(),
+        start_moved: Notify::new(),
     });
     let mut opening = Opening::default();
     for wanted in &options.directories {
@@ -214,6 +216,7 @@ fn look(disk: &dyn Disk, wanted: &LogDirectory) -> Result<Found, StorageError> {
         kept: Mutex::default(),
         writing_epochs: Mutex::default(),
         starts_moved: AtomicBool::new(false),
+        trash: Mutex::default(),
     };
     Ok(Found {
         directory,

@@ -1,86 +1,170 @@
-//! What a store does by the clock: checkpoints, another try on full disks, forgotten producers.
+//! What a store does by the clock: checkpoints, retention, another try on full disks, forgotten
+//! producers, files whose time has come.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::Inner;
+use millrace_model::Timestamp;
+use tokio::time::Instant;
+
 use super::checkpoints::{self, Which};
+use super::{Inner, Open};
 use crate::error::StorageError;
+use crate::lock;
+use crate::log::Log;
+use crate::trash;
 use crate::writer::Job;
 
 /// How often it looks what is due: a full disk that has room again is noticed within this.
 const TICK: Duration = Duration::from_millis(200);
 
+/// A log start that moves becomes durable this much later, together with others.
+const GATHER_STARTS: Duration = Duration::from_millis(5);
+
+/// When what is due next.
+struct Due {
+    recovery_points: Instant,
+    high_watermarks: Instant,
+    retention: Instant,
+}
+
+/// What is to be done now.
+#[derive(Clone, Copy)]
+struct Work {
+    which: Which,
+    retention: bool,
+    now: Timestamp,
+}
+
 /// Runs until the store is closed or dropped.
 pub(super) async fn run(store: Weak<Inner>) {
-    let mut since_recovery_points = Duration::ZERO;
-    let mut since_high_watermarks = Duration::ZERO;
+    let Some(inner) = store.upgrade() else { return };
+    let (shared, options) = (inner.shared.clone(), inner.options.clone());
+    drop(inner);
+    let start = shared.host.clock.now();
+    let mut due = Due {
+        recovery_points: start + options.recovery_checkpoint_interval,
+        high_watermarks: start + options.high_watermark_checkpoint_interval,
+        retention: start + options.initial_task_delay,
+    };
     loop {
-        tokio::time::sleep(TICK).await;
+        tokio::select! {
+            biased;
+            () = shared.start_moved.notified() => tokio::time::sleep(GATHER_STARTS).await,
+            () = tokio::time::sleep(TICK) => {}
+        }
         let Some(inner) = store.upgrade() else { return };
         if inner.closed.load(Ordering::SeqCst) {
             return;
         }
-        since_recovery_points += TICK;
-        since_high_watermarks += TICK;
+        let now = shared.host.clock.now();
         let options = &inner.options;
-        let mut which = Which::default();
-        if since_recovery_points >= options.recovery_checkpoint_interval {
-            since_recovery_points = Duration::ZERO;
-            which = Which {
-                recovery_points: true,
-                log_starts: true,
-                ..which
-            };
-        }
-        if since_high_watermarks >= options.high_watermark_checkpoint_interval {
-            since_high_watermarks = Duration::ZERO;
-            which = Which {
-                high_watermarks: true,
-                ..which
-            };
-        }
-        tick(&inner, which).await;
+        let points = is_due(
+            &mut due.recovery_points,
+            options.recovery_checkpoint_interval,
+            now,
+        );
+        let marks = &mut due.high_watermarks;
+        let work = Work {
+            which: Which {
+                recovery_points: points,
+                log_starts: points,
+                high_watermarks: is_due(marks, options.high_watermark_checkpoint_interval, now),
+            },
+            retention: is_due(&mut due.retention, options.retention_check_interval, now),
+            // Read at every tick, so that a jump of the clock is seen as one.
+            now: shared.trusted_now(),
+        };
+        tick(&inner, work, now).await;
     }
 }
 
-async fn tick(inner: &Arc<Inner>, which: Which) {
+fn is_due(due: &mut Instant, interval: Duration, now: Instant) -> bool {
+    let is_due = *due <= now;
+    if is_due {
+        *due = now + interval;
+    }
+    is_due
+}
+
+async fn tick(inner: &Arc<Inner>, work: Work, now: Instant) {
+    let tasks = &inner.shared.host.tasks;
     for open in &inner.directories {
+        let doomed = match open.directory.is_full() {
+            true => lock(&open.directory.trash).take_all(),
+            false => lock(&open.directory.trash).take_due(now),
+        };
+        if !doomed.is_empty() {
+            let (shared, directory) = (inner.shared.clone(), open.directory.clone());
+            let removal = move || {
+                if let Err(error) = trash::remove(shared.host.disk.as_ref(), &doomed) {
+                    directory.fail(&shared, error.to_string());
+                }
+            };
+            tasks.blocking(removal).await;
+        }
         if open.directory.is_full() {
             open.writer.submit(Job::Retry);
         }
     }
-    let moved = inner
-        .directories
-        .iter()
-        .any(|open| open.directory.starts_moved.load(Ordering::Relaxed));
-    if !(which.recovery_points || which.high_watermarks || moved) {
-        return;
+    if work.retention {
+        let worker = inner.clone();
+        tasks.blocking(move || worker.retain(work.now)).await;
     }
-    let worker = inner.clone();
-    inner
-        .shared
-        .host
-        .tasks
-        .blocking(move || worker.checkpoint(which))
-        .await;
+    let mut directories = inner.directories.iter();
+    let moved = directories.any(|open| open.directory.starts_moved.load(Ordering::Relaxed));
+    if work.which.recovery_points || work.which.high_watermarks || moved {
+        let worker = inner.clone();
+        tasks.blocking(move || worker.checkpoint(work)).await;
+    }
 }
 
 impl Inner {
-    fn checkpoint(&self, which: Which) {
+    /// Deletes what is too old or too much.
+    fn retain(&self, now: Timestamp) {
+        for open in &self.directories {
+            let mut moved = Vec::new();
+            for log in self.logs_of(&open.directory) {
+                if self.closed.load(Ordering::SeqCst) {
+                    return;
+                }
+                if self.retain_one(open, &log, now) {
+                    moved.push(log.id());
+                }
+            }
+            if !moved.is_empty() {
+                self.shared.events.start_moved(&moved);
+            }
+        }
+    }
+
+    fn retain_one(&self, open: &Open, log: &Log, now: Timestamp) -> bool {
+        match log.retain(now) {
+            Ok(moved) => moved,
+            // A log that was deleted or cut meanwhile takes its files along.
+            Err(StorageError::Corrupt { .. } | StorageError::Deleted) => false,
+            Err(error) if error.is_missing_file() => false,
+            Err(error) => {
+                open.directory.fail(&self.shared, error.to_string());
+                false
+            }
+        }
+    }
+
+    fn checkpoint(&self, work: Work) {
         for open in &self.directories {
             let logs = self.logs_of(&open.directory);
             let moved = checkpoints::take_starts_moved(&open.directory);
             let which = Which {
-                log_starts: which.log_starts || moved,
-                ..which
+                log_starts: work.which.log_starts || moved,
+                ..work.which
             };
             if which.recovery_points {
-                let now = self.shared.host.clock.wall();
                 for log in &logs {
                     let mut state = log.state();
-                    state.producers.expire(now, self.shared.producer_expiration);
+                    let expiration = self.shared.producer_expiration;
+                    state.producers.expire(work.now, expiration);
                 }
             }
             if self.closed.load(Ordering::SeqCst) {
@@ -89,10 +173,17 @@ impl Inner {
             match checkpoints::write(&self.shared, &open.directory, &logs, which) {
                 Ok(()) => {}
                 Err(StorageError::NoSpace) => {
+                    open.directory
+                        .starts_moved
+                        .fetch_or(moved, Ordering::Relaxed);
                     tracing::warn!("no space for a checkpoint; the next one tries again");
                 }
                 // A log that was deleted meanwhile takes its files along.
-                Err(error) if error.is_missing_file() => {}
+                Err(error) if error.is_missing_file() => {
+                    open.directory
+                        .starts_moved
+                        .fetch_or(moved, Ordering::Relaxed);
+                }
                 Err(error) => open.directory.fail(&self.shared, error.to_string()),
             }
         }

@@ -229,6 +229,7 @@ impl Writer {
         state.epochs.clear();
         state.unsynced_closed.clear();
         state.log_start = at;
+        state.durable_start = at;
         state.log_end = at;
         set_end(&mut state, at);
         Ok(())

@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use millrace_host::Disk;
 use millrace_host::disk::OpenMode;
@@ -14,10 +15,12 @@ use millrace_model::Offset;
 
 use super::Writer;
 use crate::error::{StorageError, While};
+use crate::lock;
 use crate::log::{Log, Mode};
 use crate::names::{self, FileKind};
 use crate::segment;
 use crate::store::checkpoints;
+use crate::trash;
 
 impl Writer {
     /// Removes segments; those for which the disk is too full are tried again when there is room.
@@ -64,11 +67,40 @@ impl Writer {
             snapshot.sync_data().doing("syncing", &directory)?;
         }
         checkpoints::sync_names(&self.shared, log)?;
+        let delay = log.state().settings.file_delete_delay_ms;
         for base in gone {
+            self.discard(log, base, &FileKind::ALL, delay)?;
+        }
+        Ok(())
+    }
+
+    /// Takes files of a segment away: at once, or by another name for so many milliseconds.
+    pub(super) fn discard(
+        &mut self,
+        log: &Log,
+        base: Offset,
+        kinds: &[FileKind],
+        delay_ms: i64,
+    ) -> Result<(), StorageError> {
+        if kinds.contains(&FileKind::Log) {
             self.dirty.remove(&(log.number, base));
             self.shared.handles.forget_segment(log.number, base);
-            for kind in FileKind::ALL {
-                remove_file(disk.as_ref(), &directory.join(names::file(base, kind)))?;
+        }
+        let (disk, directory) = (self.shared.host.disk.as_ref(), log.path());
+        let delay = Duration::from_millis(u64::try_from(delay_ms).unwrap_or(0));
+        let waits = !delay.is_zero()
+            && !self.directory.is_full()
+            && lock(&self.directory.trash).takes_more();
+        for kind in kinds {
+            let path = directory.join(names::file(base, *kind));
+            if !waits {
+                remove_file(disk, &path)?;
+                continue;
+            }
+            let aside = directory.join(names::deleted_file(base, *kind));
+            if trash::set_aside(disk, &path, &aside)? {
+                let due = self.shared.host.clock.now() + delay;
+                lock(&self.directory.trash).add(due, aside, trash::Kind::File);
             }
         }
         Ok(())
