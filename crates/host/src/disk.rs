@@ -91,6 +91,12 @@ pub trait DiskFile: Send + Sync + 'static {
     fn forget_cache(&self) -> io::Result<()> {
         Ok(())
     }
+    /// A hint that a stretch of the file will hardly be read soon: what of it was written to the
+    /// disk leaves the cache, and what was not begins to be written.
+    fn release_cache(&self, offset: u64, len: u64) -> io::Result<()> {
+        let _ = (offset, len);
+        Ok(())
+    }
     /// Cuts or extends the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// The file's length in bytes.
@@ -291,6 +297,12 @@ impl DiskFile for RealFile {
             None,
             rustix::fs::Advice::DontNeed,
         )?)
+    }
+
+    fn release_cache(&self, offset: u64, len: u64) -> io::Result<()> {
+        let len = std::num::NonZero::new(len);
+        let advice = rustix::fs::Advice::DontNeed;
+        Ok(rustix::fs::fadvise(&self.0, offset, len, advice)?)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

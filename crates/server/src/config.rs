@@ -124,6 +124,8 @@ pub struct Config {
     pub rack_aware_reads: bool,
     /// Bounds on what clients may take.
     pub limits: Limits,
+    /// `millrace.followed.cache.bytes`.
+    pub followed_cache_bytes: u64,
     /// `millrace.tail.bytes`.
     pub tail_bytes: u64,
     /// `millrace.open.files`.
@@ -252,6 +254,7 @@ impl Config {
             default_replication_factor: number(&settings, "default.replication.factor"),
             rack_aware_reads: rack_aware_reads(&settings)?,
             limits: limits(&settings)?,
+            followed_cache_bytes: number(&settings, "millrace.followed.cache.bytes"),
             tail_bytes: number(&settings, "millrace.tail.bytes"),
             open_files: number(&settings, "millrace.open.files"),
             recovery_threads: number(&settings, "num.recovery.threads.per.data.dir"),

@@ -26,6 +26,7 @@ pub(crate) struct Shared {
     /// Bytes in all tails.
     pub(crate) tail_bytes: AtomicUsize,
     pub(crate) tail_budget_bytes: usize,
+    pub(crate) followed_cache_bytes: u64,
     pub(crate) producer_expiration: Duration,
     pub(crate) next_log: AtomicU64,
     /// The wall clock as far as it is believed where records are deleted by it.

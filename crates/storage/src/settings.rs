@@ -98,6 +98,9 @@ pub struct StoreOptions {
     /// Bytes of newest batches kept in memory, over all logs. What is not written yet is kept
     /// beyond it.
     pub tail_budget_bytes: usize,
+    /// Bytes of the newest batches that came from leaders which stay in the page cache, in each
+    /// directory.
+    pub followed_cache_bytes: u64,
     /// Files of idle and cold segments kept open, over all logs.
     pub max_open_files: usize,
     /// `num.recovery.threads.per.data.dir`.
@@ -128,6 +131,7 @@ impl StoreOptions {
             host,
             events,
             tail_budget_bytes: 64 << 20,
+            followed_cache_bytes: 128 << 20,
             max_open_files: 4096,
             recovery_threads: 2,
             default_settings: LogSettings::default(),

@@ -5,6 +5,7 @@
 //! a segment, syncs what must be synced, and tells the store's owner once. While it syncs, the next
 //! round gathers, so the group grows with the load.
 
+mod behind;
 mod close;
 mod commit;
 mod control;
@@ -24,6 +25,7 @@ use crate::directory::{Directory, Shared};
 use crate::error::StorageError;
 use crate::log::{Log, Mode};
 
+use behind::Behind;
 pub(crate) use index_files::write_files as write_index_files;
 pub(crate) use remove::remove_file;
 
@@ -92,6 +94,8 @@ pub(crate) struct Writer {
     unremoved: Vec<(Arc<Log>, Vec<Offset>)>,
     /// In the middle of a round.
     busy: bool,
+    /// What came from leaders and leaves the page cache.
+    behind: Behind,
     /// What may leave the tails, oldest first.
     evictable: VecDeque<(Weak<Log>, Offset)>,
 }
@@ -99,6 +103,7 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, directory: Arc<Directory>) -> Writer {
         let (dirty, stalled, unremoved, evictable) = Default::default();
+        let behind = Behind::new(shared.followed_cache_bytes);
         Writer {
             shared,
             directory,
@@ -106,6 +111,7 @@ impl Writer {
             stalled,
             unremoved,
             busy: false,
+            behind,
             evictable,
         }
     }

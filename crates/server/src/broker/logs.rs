@@ -36,6 +36,7 @@ pub(super) async fn open(
     let config = &parts.config;
     let events = Arc::new(Events::default());
     let options = StoreOptions {
+        followed_cache_bytes: config.followed_cache_bytes,
         tail_budget_bytes: usize::try_from(config.tail_bytes).unwrap_or(usize::MAX),
         max_open_files: config.open_files,
         recovery_threads: config.recovery_threads,

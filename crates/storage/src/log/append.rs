@@ -46,7 +46,7 @@ impl Log {
         let first = state.log_end;
         stamp_all(&mut batches, first, epoch);
         state.epochs.assign(epoch, first);
-        self.take_in(&mut state, batches.freeze(), now);
+        self.take_in(&mut state, batches.freeze(), now, false);
         let append_time = match settings.timestamp_type {
             TimestampType::CreateTime => Timestamp::NONE,
             TimestampType::LogAppendTime => now,
@@ -76,7 +76,7 @@ impl Log {
         if batches.is_empty() {
             return Ok(state.bounds());
         }
-        self.take_in(&mut state, batches, now);
+        self.take_in(&mut state, batches, now, true);
         Ok(state.bounds())
     }
 
@@ -121,7 +121,7 @@ impl Log {
     }
 
     /// Takes checked batches with final offsets in: segment, tail, producers, epochs, writer.
-    fn take_in(&self, state: &mut State, batches: Bytes, now: Timestamp) {
+    fn take_in(&self, state: &mut State, batches: Bytes, now: Timestamp, followed: bool) {
         let base = state.log_end;
         let (mut start, mut run): (usize, Option<(Offset, u64)>) = (0, None);
         for (at, header) in batch::whole_batches(&batches) {
@@ -135,6 +135,7 @@ impl Log {
                     position: open_position,
                     end,
                     bytes,
+                    followed,
                 });
                 run = None;
             }
@@ -158,6 +159,7 @@ impl Log {
             position,
             end,
             bytes,
+            followed,
         });
         self.account_for(&batches);
         state.tail.push(base, end, batches);

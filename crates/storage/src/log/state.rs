@@ -41,6 +41,15 @@ pub(crate) struct Chunk {
     /// The offset that follows the last batch.
     pub(crate) end: Offset,
     pub(crate) bytes: Bytes,
+    /// From the partition's leader, not from a client.
+    pub(crate) followed: bool,
+}
+
+impl Chunk {
+    /// Where the next one begins in the file.
+    pub(crate) fn position_after(&self) -> u64 {
+        self.position + self.bytes.len() as u64
+    }
 }
 
 /// Somebody who waits for the whole log to be durable.

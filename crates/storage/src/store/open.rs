@@ -56,6 +56,7 @@ pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryRepor
         handles: Handles::new(options.max_open_files),
         tail_bytes: AtomicUsize::new(0),
         tail_budget_bytes: options.tail_budget_bytes,
+        followed_cache_bytes: options.followed_cache_bytes,
         producer_expiration: options.producer_expiration,
         next_log: AtomicU64::new(0),
         trusted_clock: Mutex::default(),

@@ -183,6 +183,12 @@ impl Writer {
             if let Err(error) = file.write_at(&buffers, position) {
                 return Err(StorageError::io("writing", &path(), error));
             }
+            let last = &run[run.len() - 1];
+            if last.followed {
+                let end = last.position_after();
+                self.behind
+                    .written((log.number, base), &file, position, end);
+            }
         }
         for base in &work.closing {
             self.write_index(log, *base)?;
@@ -311,6 +317,7 @@ impl Writer {
             self.tell(&progress);
         }
         self.evict();
+        self.behind.release();
     }
 
     fn tell(&self, progress: &[(PartitionId, Offset)]) {
