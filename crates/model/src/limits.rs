@@ -88,3 +88,7 @@ pub const MAX_SWEEP_OFFSETS: usize = 20_000;
 
 /// What an offset's record takes in a batch beside its texts: numbers, lengths, versions.
 pub const RECORD_OVERHEAD_BYTES: usize = 80;
+
+/// Partitions that one group may have offsets for: more than a cluster has, so that a client that
+/// makes numbers up does not fill its coordinator's memory.
+pub const MAX_GROUP_OFFSETS: usize = 500_000;

@@ -6,7 +6,7 @@
 //! - Versions 2 to 4 may say how long the offsets are to be kept.
 
 use crate::wire;
-use millrace_model::limits::RECORD_OVERHEAD_BYTES;
+use millrace_model::limits::{MAX_GROUP_OFFSETS, RECORD_OVERHEAD_BYTES};
 use millrace_model::{ErrorCode, ProducerEpoch, ProducerId, TopicId, Uuid};
 
 use wire::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
@@ -63,7 +63,7 @@ pub(crate) fn commit(
         -1 => -1,
         retention_ms => context.now.get().saturating_add(retention_ms),
     };
-    let mut book = Book::new(context, &request.group_id, expires);
+    let mut book = Book::new(context, replicated, &request.group_id, expires);
     let mut answers = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut answer = OffsetCommitResponseTopic {
@@ -129,7 +129,7 @@ pub(crate) fn commit_in_transaction(
     if let Err(code) = validate(replicated, soft, &committer) {
         return asker.answer(refused(&Call::TxnOffsetCommit(request), code));
     }
-    let mut book = Book::new(context, &request.group_id, -1);
+    let mut book = Book::new(context, replicated, &request.group_id, -1);
     let mut answers = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut answer = answered::TxnOffsetCommitResponseTopic {
@@ -257,6 +257,9 @@ fn keep_session(
 /// The records of one request, and how large they are.
 struct Book<'a> {
     context: Context<'a>,
+    replicated: &'a Replicated,
+    /// How many partitions the group may have offsets for beside those it has.
+    room: usize,
     group: &'a str,
     expires: i64,
     records: Vec<Record>,
@@ -274,9 +277,16 @@ struct Entry<'a> {
 }
 
 impl<'a> Book<'a> {
-    fn new(context: Context<'a>, group: &'a str, expires: i64) -> Book<'a> {
+    fn new(
+        context: Context<'a>,
+        replicated: &'a Replicated,
+        group: &'a str,
+        expires: i64,
+    ) -> Book<'a> {
         Book {
             context,
+            replicated,
+            room: MAX_GROUP_OFFSETS.saturating_sub(replicated.offsets.count_of(group)),
             group,
             expires,
             records: Vec::new(),
@@ -293,9 +303,14 @@ impl<'a> Book<'a> {
         }
         let texts = self.group.len() + entry.topic.len() + metadata.len();
         self.bytes = self.bytes.saturating_add(texts + RECORD_OVERHEAD_BYTES);
-        if self.is_too_large() {
+        let offsets = &self.replicated.offsets;
+        let is_new = offsets
+            .get(self.group, entry.topic, entry.partition)
+            .is_none();
+        if self.is_too_large() || (is_new && self.room == 0) {
             return ErrorCode::InvalidCommitOffsetSize;
         }
+        self.room -= usize::from(is_new);
         let key = OffsetCommitKey {
             group: self.group.to_owned(),
             topic: entry.topic.to_owned(),

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Bound;
+use std::time::Duration;
 
 use millrace_model::limits::{MAX_SWEEP_OFFSETS, MAX_SWEEP_RECORDS};
 use millrace_model::{Timestamp, TopicId, TopicName};
@@ -110,16 +111,25 @@ fn session_over(
     effects
 }
 
+/// How long other requests get their turn between two slices of a sweep. It also keeps a sweep whose
+/// records cannot be appended from being tried without a pause.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// The sweeps under way in a shard.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sweeps {
     /// When the next look at old offsets is due; `None` before the shard is loaded.
     due: Option<Timestamp>,
-    /// The group after which the look under way goes on.
-    after: Option<GroupId>,
-    /// Deleted topics whose offsets are still there, with the group after which to look on.
-    deleted: VecDeque<(TopicName, TopicId, Option<GroupId>)>,
+    /// From which group on the look under way goes on.
+    from: Option<Cursor>,
+    /// Deleted topics whose offsets are still there, with where to look on.
+    deleted: VecDeque<(TopicName, TopicId, Option<Cursor>)>,
+    /// When the next slice of what is under way is due.
+    resume: Timestamp,
 }
+
+/// Where in the order of groups a sweep goes on: at this group again, or after it.
+type Cursor = Bound<GroupId>;
 
 /// What one slice of a sweep has done.
 #[derive(Default)]
@@ -129,8 +139,14 @@ struct Slice {
 }
 
 impl Slice {
+    /// Whether others should have their turn; within a group only where there is something to
+    /// apply, so that every slice gets on.
     fn is_full(&self) -> bool {
-        self.records.len() >= MAX_SWEEP_RECORDS || self.seen >= MAX_SWEEP_OFFSETS
+        self.has_enough() || self.seen >= MAX_SWEEP_OFFSETS
+    }
+
+    fn has_enough(&self) -> bool {
+        self.records.len() >= MAX_SWEEP_RECORDS
     }
 }
 
@@ -147,15 +163,15 @@ impl Sweeps {
 
     /// The offsets of these topics are to go.
     pub fn forget_topics(&mut self, topics: Vec<(TopicName, TopicId)>) {
-        self.deleted
-            .extend(topics.into_iter().map(|(name, id)| (name, id, None)));
+        let topics = topics.into_iter().map(|(name, id)| (name, id, None));
+        self.deleted.extend(topics);
     }
 
     /// When it wants to go on.
     pub fn next(&self) -> Option<Timestamp> {
-        match self.deleted.is_empty() {
+        match self.deleted.is_empty() && self.from.is_none() {
             true => self.due,
-            false => Some(Timestamp(0)),
+            false => Some(self.resume),
         }
     }
 
@@ -167,18 +183,19 @@ impl Sweeps {
         context: Context<'_>,
     ) -> Effects {
         let mut slice = Slice::default();
-        if let Some((name, id, after)) = self.deleted.pop_front() {
-            let after = forget_topic(replicated, (&name, id), after, &mut slice);
-            if after.is_some() {
-                self.deleted.push_front((name, id, after));
+        if let Some((name, id, from)) = self.deleted.pop_front() {
+            let from = forget_topic(replicated, (&name, id), from, &mut slice);
+            if from.is_some() {
+                self.deleted.push_front((name, id, from));
             }
             soft.counters.offset_deletions += slice.records.len() as u64;
-        } else if self.due.is_some_and(|due| due <= context.now) {
-            self.after = look_at_groups(replicated, soft, context, self.after.take(), &mut slice);
-            if self.after.is_none() {
+        } else if self.from.is_some() || self.due.is_some_and(|due| due <= context.now) {
+            self.from = look_at_groups(replicated, soft, context, self.from.take(), &mut slice);
+            if self.from.is_none() {
                 self.put_off(context);
             }
         }
+        self.resume = context.now.after(PAUSE);
         Effects {
             records: slice.records,
             atomic: false,
@@ -187,25 +204,25 @@ impl Sweeps {
     }
 }
 
-/// Looks at groups after this one until the slice is full; says where to go on.
+/// Looks at groups until the slice is full; says where to go on.
 fn look_at_groups(
     replicated: &Replicated,
     soft: &mut Soft,
     context: Context<'_>,
-    after: Option<GroupId>,
+    from: Option<Cursor>,
     slice: &mut Slice,
-) -> Option<GroupId> {
-    for (id, _) in replicated.groups.range((start(after), Bound::Unbounded)) {
+) -> Option<Cursor> {
+    let from = from.unwrap_or(Bound::Unbounded);
+    for (id, _) in replicated.groups.range((from, Bound::Unbounded)) {
         expire_group(replicated, soft, context, id, slice);
+        if slice.has_enough() {
+            return Some(Bound::Included(id.clone()));
+        }
         if slice.is_full() {
-            return Some(id.clone());
+            return Some(Bound::Excluded(id.clone()));
         }
     }
     None
-}
-
-fn start(after: Option<GroupId>) -> Bound<GroupId> {
-    after.map_or(Bound::Unbounded, Bound::Excluded)
 }
 
 /// The old offsets of a group, and the group itself where nothing is left of it (Kafka methods
@@ -253,6 +270,9 @@ fn expire_offsets(
             continue;
         }
         for (partition, committed) in partitions {
+            if slice.has_enough() {
+                return false;
+            }
             let is_old = base.is_expired(committed, context);
             if is_old && !replicated.offsets.is_pending(id, topic, *partition) {
                 slice
@@ -310,23 +330,26 @@ impl Base {
 fn forget_topic(
     replicated: &Replicated,
     (name, id): (&TopicName, TopicId),
-    after: Option<GroupId>,
+    from: Option<Cursor>,
     slice: &mut Slice,
-) -> Option<GroupId> {
+) -> Option<Cursor> {
     let is_of_topic = |committed: &Committed| committed.topic == id || committed.topic.0.is_zero();
-    let ids = replicated.groups.range((start(after), Bound::Unbounded));
-    for (group, _) in ids {
+    let from = from.unwrap_or(Bound::Unbounded);
+    for (group, _) in replicated.groups.range((from, Bound::Unbounded)) {
         slice.seen += 1;
         let committed = replicated.offsets.of(group).into_iter();
         for of_group in committed.chain(replicated.offsets.pending_of(group)) {
             let partitions = of_group.get(name.as_str()).into_iter().flatten();
             let gone = partitions.filter(|(_, committed)| is_of_topic(committed));
-            slice
-                .records
-                .extend(gone.map(|(index, _)| offsets::tombstone(group, name.as_str(), *index)));
+            let room = MAX_SWEEP_RECORDS.saturating_sub(slice.records.len());
+            let ends = gone.map(|(index, _)| offsets::tombstone(group, name.as_str(), *index));
+            slice.records.extend(ends.take(room));
+        }
+        if slice.has_enough() {
+            return Some(Bound::Included(group.clone()));
         }
         if slice.is_full() {
-            return Some(group.clone());
+            return Some(Bound::Excluded(group.clone()));
         }
     }
     None

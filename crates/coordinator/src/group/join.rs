@@ -89,10 +89,7 @@ fn to_classic(
 ) -> Effects {
     let live = classic::live(group);
     if !has_room(live, context, request) {
-        let mut effects = Effects::default();
-        classic::dismiss(group, &request.member_id, &mut effects);
-        effects.append(refuse(asker, "", ErrorCode::GroupMaxSizeReached));
-        return effects;
+        return turn_away(group, context, asker, request);
     }
     let names = request
         .protocols
@@ -136,6 +133,32 @@ fn has_room(live: &Live, context: Context<'_>, request: &JoinGroupRequest) -> bo
             member.is_some() || live.members.len() < max_size
         }
     }
+}
+
+/// There is no room for this member: one that is called to join again is out, so that the others
+/// do not wait for it.
+fn turn_away(
+    group: &mut SoftGroup,
+    context: Context<'_>,
+    asker: &Asker,
+    request: &JoinGroupRequest,
+) -> Effects {
+    let mut effects = refuse(asker, "", ErrorCode::GroupMaxSizeReached);
+    let live = classic::live(group);
+    let id = request.member_id.as_str();
+    if live.phase.is_preparing()
+        && live
+            .validate(id, request.group_instance_id.as_deref())
+            .is_ok()
+    {
+        classic::dismiss(group, id, &mut effects);
+        effects.append(classic::maybe_complete_join(
+            group,
+            context,
+            &request.group_id,
+        ));
+    }
+    effects
 }
 
 fn new_member(

@@ -60,6 +60,13 @@ impl Offsets {
         self.committed.iter()
     }
 
+    /// How many partitions a group has offsets for, those in open transactions included.
+    pub fn count_of(&self, group: &str) -> usize {
+        let committed = self.committed.get(group).into_iter();
+        let topics = committed.chain(self.pending_of(group)).flatten();
+        topics.map(|(_, partitions)| partitions.len()).sum()
+    }
+
     /// How many count.
     pub fn count(&self) -> u64 {
         self.count
