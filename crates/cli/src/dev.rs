@@ -95,6 +95,8 @@ impl DevArgs {
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
              log.dirs={}\n\
              default.replication.factor={replicas}\nmin.insync.replicas={in_sync}\n\
+             offsets.topic.replication.factor={replicas}\n\
+             group.initial.rebalance.delay.ms=0\n\
              millrace.http.listener=127.0.0.1:{}\n",
             voters.collect::<Vec<_>>().join(","),
             client + CONTROLLER_PORTS_FROM,

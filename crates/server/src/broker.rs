@@ -145,6 +145,10 @@ impl Broker {
         }
         // The next controller is there before this one ends, so nobody waits for an election.
         self.node.quorum.resign().await;
+        // Members that wait for others are told to look for another coordinator.
+        if let Some(broker) = self.node.broker.get() {
+            broker.groups.stop();
+        }
         self.closing.cancel();
         self.connections.close();
         // Peers would keep their connections open for as long as this node does.

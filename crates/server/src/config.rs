@@ -6,6 +6,7 @@
 
 pub mod describe;
 pub mod environment;
+mod groups;
 pub mod java_properties;
 mod listeners;
 mod log_settings;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use millrace_metadata::Image;
 use millrace_model::BrokerId;
 
+pub use groups::{OffsetsTopic, group_settings};
 pub use log_settings::log_settings;
 pub use settings::{Settings, Sources};
 use valid::split_address;
@@ -120,6 +122,8 @@ pub struct Config {
     pub num_partitions: i32,
     /// `default.replication.factor`.
     pub default_replication_factor: i16,
+    /// `offsets.*`.
+    pub offsets: OffsetsTopic,
     /// Whether `replica.selector.class` asks for a replica in the consumer's rack (KIP-392).
     pub rack_aware_reads: bool,
     /// Bounds on what clients may take.
@@ -252,6 +256,7 @@ impl Config {
             delete_topics: settings.boolean("delete.topic.enable"),
             num_partitions: number(&settings, "num.partitions"),
             default_replication_factor: number(&settings, "default.replication.factor"),
+            offsets: OffsetsTopic::of(&settings),
             rack_aware_reads: rack_aware_reads(&settings)?,
             limits: limits(&settings)?,
             followed_cache_bytes: number(&settings, "millrace.followed.cache.bytes"),

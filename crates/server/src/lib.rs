@@ -13,6 +13,7 @@ pub mod api;
 pub mod broker;
 pub mod config;
 pub mod connection;
+pub mod coordinator;
 pub mod format;
 pub mod http;
 pub mod listener;

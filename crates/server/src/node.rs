@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::Config;
 use crate::api::fetch::SessionCache;
 use crate::connection::memory::RequestMemory;
+use crate::coordinator::{Coordinator, Groups};
 use crate::metrics::Metrics;
 use crate::producer_ids::ProducerIds;
 
@@ -48,6 +49,10 @@ pub struct BrokerParts {
     pub fetch_sessions: SessionCache,
     /// The block of producer ids this broker hands out from.
     pub producer_ids: ProducerIds,
+    /// Groups of consumers.
+    pub groups: Arc<Coordinator<Groups>>,
+    /// Held while an internal topic is being made.
+    pub(crate) making_internal_topics: tokio::sync::Mutex<()>,
     /// The session with the controller, once it has begun.
     pub(crate) session: Arc<OnceLock<Arc<BrokerSession>>>,
 }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::config::log_settings;
+use crate::coordinator::{Coordinator, Groups};
 
 /// Keeps the replicas of this broker as the newest image wants them.
 pub struct Reconciler {
@@ -32,6 +33,8 @@ pub struct Reconciler {
     pub session: watch::Receiver<SessionState>,
     /// What leads and follows.
     pub replicas: Replicas,
+    /// Coordinates the groups whose partitions this broker leads.
+    pub groups: Arc<Coordinator<Groups>>,
     /// The logs.
     pub store: Store,
     /// The controller.
@@ -86,6 +89,7 @@ impl Reconciler {
         }
         let assignments = self.assignments(&delta, &image);
         self.replicas.update(view(&image, own_epoch), assignments);
+        self.groups.update(&image, &delta);
         let is_own = |epoch| image.broker(self.id).is_some_and(|own| own.epoch == epoch);
         if !applied.strays_judged && own_epoch.is_some_and(is_own) {
             self.set_strays_aside(&image).await;

@@ -4,6 +4,7 @@
 
 mod configs;
 mod describe_cluster;
+mod groups;
 mod metadata;
 mod quorum;
 mod records;

@@ -40,8 +40,35 @@ impl Replica {
         batches: BytesMut,
         acks: Acks,
     ) -> Result<(Appended, LeaderEpoch), AppendFailure> {
+        self.append_when(None, batches, acks)
+    }
+
+    /// As [`Replica::append`], in one leadership only: for whoever knows the log up to its end and
+    /// appends what follows from that.
+    ///
+    /// # Errors
+    /// Nothing is appended then.
+    pub fn append_in(
+        self: &Arc<Self>,
+        epoch: LeaderEpoch,
+        batches: BytesMut,
+        acks: Acks,
+    ) -> Result<Appended, AppendFailure> {
+        let (appended, _) = self.append_when(Some(epoch), batches, acks)?;
+        Ok(appended)
+    }
+
+    fn append_when(
+        self: &Arc<Self>,
+        only_in: Option<LeaderEpoch>,
+        batches: BytesMut,
+        acks: Acks,
+    ) -> Result<(Appended, LeaderEpoch), AppendFailure> {
         self.act(|inner, log, now, fx| {
             let epoch = self.may_append(inner, acks)?;
+            if only_in.is_some_and(|wanted| wanted != epoch) {
+                return Err(AppendFailure::NotLeader);
+            }
             let written =
                 self.log()
                     .append_as_leader(batches, epoch, self.shared.host.clock.wall())?;

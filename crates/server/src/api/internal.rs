@@ -1,12 +1,60 @@
 //! Topics that the broker itself writes (Kafka class `org.apache.kafka.common.internals.Topic`).
 
+use millrace_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+
+use super::Context;
+use super::metadata::auto_creation;
+use crate::Config;
+
+/// What groups remember: their members, and the offsets they have committed.
+pub const GROUP_OFFSETS: &str = "__consumer_offsets";
+
+/// The name of Kafka's metadata log, which is no topic.
+pub const CLUSTER_METADATA: &str = "__cluster_metadata";
+
 /// Whether clients may not write to this topic nor make it themselves.
 pub fn is_internal(topic: &str) -> bool {
     matches!(
         topic,
-        "__consumer_offsets" | "__transaction_state" | "__share_group_state"
+        GROUP_OFFSETS | "__transaction_state" | "__share_group_state"
     )
 }
 
-/// The name of Kafka's metadata log, which is no topic.
-pub const CLUSTER_METADATA: &str = "__cluster_metadata";
+/// Makes an internal topic unless it exists. What came of it is seen in the image: with too few
+/// brokers for its replication factor nothing, as in Kafka.
+pub async fn create_missing(context: &Context, name: &'static str) {
+    let is_there = || context.node.image().topic_named(name).is_some();
+    if is_there() {
+        return;
+    }
+    // Many clients ask at once when a cluster is new; one request is enough.
+    let _alone = context.node.broker().making_internal_topics.lock().await;
+    if is_there() {
+        return;
+    }
+    if let Err(why) =
+        auto_creation::create(context, vec![group_offsets(&context.node.config())]).await
+    {
+        tracing::warn!(topic = name, %why, "cannot make an internal topic");
+    }
+}
+
+/// The topic of offsets as Kafka makes it (`GroupCoordinatorService.groupMetadataTopicConfigs`).
+fn group_offsets(config: &Config) -> CreatableTopic {
+    let set = |name: &str, value: String| CreatableTopicConfig {
+        name: name.to_owned(),
+        value: Some(value),
+        ..Default::default()
+    };
+    CreatableTopic {
+        name: GROUP_OFFSETS.to_owned(),
+        num_partitions: config.offsets.partitions,
+        replication_factor: config.offsets.replication_factor,
+        configs: vec![
+            set("cleanup.policy", "compact".to_owned()),
+            set("compression.type", "producer".to_owned()),
+            set("segment.bytes", config.offsets.segment_bytes.to_string()),
+        ],
+        ..Default::default()
+    }
+}

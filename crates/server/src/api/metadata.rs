@@ -29,7 +29,7 @@ use super::internal::is_internal;
 use super::{CLUSTER_OPERATIONS, Context, TOPIC_OPERATIONS};
 use crate::node::endpoint;
 
-mod auto_creation;
+pub(super) mod auto_creation;
 
 /// The versions that are served.
 pub const VERSIONS: (i16, i16) = (0, 13);

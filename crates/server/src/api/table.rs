@@ -4,11 +4,13 @@ use millrace_protocol::api::ApiKey;
 
 use super::{Api, Handler, ListenerKind, Listeners};
 use super::{
-    alter_configs, api_versions, create_partitions, create_topics, delete_records, delete_topics,
-    describe_acls, describe_cluster, describe_configs, describe_log_dirs, describe_producers,
-    describe_quorum, describe_topic_partitions, elect_leaders, fetch, find_coordinator,
-    incremental_alter_configs, init_producer_id, list_config_resources, list_offsets,
-    list_partition_reassignments, metadata, offset_for_leader_epoch, produce, update_features,
+    alter_configs, api_versions, create_partitions, create_topics, delete_groups, delete_records,
+    delete_topics, describe_acls, describe_cluster, describe_configs, describe_groups,
+    describe_log_dirs, describe_producers, describe_quorum, describe_topic_partitions,
+    elect_leaders, fetch, find_coordinator, heartbeat, incremental_alter_configs, init_producer_id,
+    join_group, leave_group, list_config_resources, list_groups, list_offsets,
+    list_partition_reassignments, metadata, offset_commit, offset_delete, offset_fetch,
+    offset_for_leader_epoch, produce, sync_group, update_features,
 };
 
 /// An API that the node answers which got the request.
@@ -70,7 +72,15 @@ pub static TABLE: &[Api] = &[
     },
     alone!(ListOffsets, list_offsets, Broker),
     alone!(Metadata, metadata, Broker),
+    alone!(OffsetCommit, offset_commit, Broker),
+    alone!(OffsetFetch, offset_fetch, Broker),
     alone!(FindCoordinator, find_coordinator, Broker),
+    alone!(JoinGroup, join_group, Broker),
+    alone!(Heartbeat, heartbeat, Broker),
+    alone!(LeaveGroup, leave_group, Broker),
+    alone!(SyncGroup, sync_group, Broker),
+    alone!(DescribeGroups, describe_groups, Broker),
+    alone!(ListGroups, list_groups, Broker),
     alone!(ApiVersions, api_versions, Both),
     at_controller!(CreateTopics, create_topics),
     at_controller!(DeleteTopics, delete_topics),
@@ -82,6 +92,7 @@ pub static TABLE: &[Api] = &[
     at_controller!(AlterConfigs, alter_configs),
     alone!(DescribeLogDirs, describe_log_dirs, Broker),
     at_controller!(CreatePartitions, create_partitions),
+    alone!(DeleteGroups, delete_groups, Broker),
     at_controller!(ElectLeaders, elect_leaders),
     at_controller!(IncrementalAlterConfigs, incremental_alter_configs),
     alone!(
@@ -89,6 +100,7 @@ pub static TABLE: &[Api] = &[
         list_partition_reassignments,
         Both
     ),
+    alone!(OffsetDelete, offset_delete, Broker),
     alone!(DescribeQuorum, describe_quorum, Both),
     at_controller!(UpdateFeatures, update_features),
     alone!(DescribeCluster, describe_cluster, Both),

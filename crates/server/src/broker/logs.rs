@@ -13,6 +13,7 @@ use super::start::{Parts, Strings};
 use crate::api::fetch::SessionCache;
 use crate::config::log_settings;
 use crate::config::topic::TopicOverrides;
+use crate::coordinator::{Coordinator, CoordinatorParts, DriverOptions, Groups};
 use crate::node::{BrokerParts, Node};
 use crate::producer_ids::ProducerIds;
 
@@ -78,6 +79,8 @@ pub(super) async fn open(
     let broker = BrokerParts {
         fetch_sessions: SessionCache::new(config.limits.fetch_sessions, parts.host.random.clone()),
         producer_ids: ProducerIds::default(),
+        groups: Arc::new(groups(parts, node, &replicas)),
+        making_internal_topics: tokio::sync::Mutex::default(),
         store: store.clone(),
         replicas: replicas.clone(),
         session: strings.session.clone(),
@@ -87,6 +90,21 @@ pub(super) async fn open(
     Ok(Opened {
         routes,
         clean_shutdown: report.clean_shutdown,
+    })
+}
+
+fn groups(parts: &Parts, node: &Node, replicas: &Replicas) -> Coordinator<Groups> {
+    Coordinator::new(CoordinatorParts {
+        family: Groups::new(&parts.config),
+        id: parts.config.node_id,
+        host: parts.host.clone(),
+        replicas: replicas.clone(),
+        config: node.config.clone(),
+        options: |config| DriverOptions {
+            commit_timeout: config.offsets.commit_timeout,
+            compression: config.offsets.compression,
+            load_bytes: config.offsets.load_bytes,
+        },
     })
 }
 

@@ -49,6 +49,7 @@ pub(super) fn register(
         images: node.quorum.images(),
         session: session.state(),
         replicas: node.broker().replicas.clone(),
+        groups: node.broker().groups.clone(),
         store: node.broker().store.clone(),
         quorum: node.quorum.clone(),
         channels: parts.channels.clone(),

@@ -11,6 +11,7 @@ use super::settings::Settings;
 use super::table::{Effect, Property, Scope, Update, property};
 use super::topic;
 use super::valid::Kind;
+use crate::api::internal::is_internal;
 
 /// The table's rules, seen from the broker that has `settings`.
 pub struct TableRules<'a> {
@@ -75,7 +76,7 @@ impl TableRules<'_> {
         }
         let given = settings.iter();
         let given = given.map(|(name, value)| (name.clone(), Some(value.clone())));
-        match topic::check_topic(self.settings, &given.collect()) {
+        match topic::check_topic(self.settings, is_internal(name), &given.collect()) {
             Ok(_) => Ok(()),
             Err(why) => refuse(ErrorCode::InvalidConfig, why),
         }

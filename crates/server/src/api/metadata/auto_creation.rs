@@ -37,21 +37,25 @@ pub async fn create_missing(context: &Context, names: &[&str]) {
     if topics.is_empty() {
         return;
     }
+    if let Err(why) = create(context, topics).await {
+        tracing::warn!(%why, "cannot create the topics that a client asked about");
+    }
+}
+
+/// Has topics made that clients did not ask to make, and waits for that a while.
+///
+/// # Errors
+/// If no controller answered in time. That a topic was refused is logged only.
+pub async fn create(context: &Context, topics: Vec<CreatableTopic>) -> Result<(), String> {
     let request = CreateTopicsRequest {
         topics,
         timeout_ms: i32::try_from(LONGEST_WAIT.as_millis()).unwrap_or(i32::MAX),
         ..Default::default()
     };
-    if let Err(why) = create(context, &request).await {
-        tracing::warn!(%why, "cannot create the topics that a client asked about");
-    }
-}
-
-async fn create(context: &Context, request: &CreateTopicsRequest) -> Result<(), String> {
     let version = create_topics::VERSIONS.1;
     let key = ApiKey::CreateTopics;
     debug_assert_eq!(key.code(), CreateTopicsRequest::API_KEY);
-    let body = encode(request, version).map_err(|error| error.to_string())?;
+    let body = encode(&request, version).map_err(|error| error.to_string())?;
     let answer = forward(context, key, version, body, LONGEST_WAIT).await;
     let answer = answer.map_err(|error| error.to_string())?;
     let response: CreateTopicsResponse =
