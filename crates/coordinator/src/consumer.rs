@@ -1,170 +1,54 @@
 //! Groups of the consumer protocol (KIP-848): the coordinator computes who owns what, and members
 //! move towards it one heartbeat at a time.
+//!
+//! A heartbeat goes through these steps, each in its file:
+//!
+//! 1. `heartbeat`: is the request sound, and who speaks? (`find`; `upgrade` where the group is still
+//!    a classic one)
+//! 2. What the member says of itself becomes a record; expressions are resolved (`expressions`); the
+//!    group's epoch grows if subscriptions or topics changed (`work`, `epoch`).
+//! 3. The target of that epoch is computed (`target`, [`crate::assignor`]).
+//! 4. The member takes one step towards its target (`reconcile`).
+//!
+//! Members of the classic protocol take the same steps by JoinGroup (`classic_join`), and ask by
+//! Heartbeat and SyncGroup how things stand (`classic_member`). When none but they are left, the group
+//! becomes a classic one (`downgrade`).
+//!
+//! Epochs, as in Kafka: the *group's* grows with each change of what a target depends on; the
+//! *assignment's* says which of them the target was computed for; a *member's* says which target it
+//! has reached, or is on the way to.
 
-use std::collections::BTreeMap;
+mod classic_join;
+mod classic_member;
+mod describe;
+mod downgrade;
+mod embedded;
+mod epoch;
+mod expire;
+mod expressions;
+mod find;
+mod heartbeat;
+mod leave;
+mod member;
+mod offsets;
+mod reconcile;
+mod records;
+mod replay;
+mod soft;
+mod state;
+mod target;
+#[cfg(test)]
+mod tests;
+mod upgrade;
+mod work;
 
-use crate::wire;
-use millrace_model::ErrorCode;
-
-use wire::consumer_group_describe_response::DescribedGroup;
-
-use crate::group::commit::Committer;
-use crate::group::state::{Asker, Effects, Group, Replicated, Soft as Groups, Timer};
-use crate::group::topics::Context;
-use crate::group::{Call, GroupId, Record, States, refused};
-
-/// The replicated state of a consumer group.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct State {}
-
-/// What a consumer group keeps beside its records.
-#[derive(Debug, Default)]
-pub(crate) struct Soft {}
-
-impl Soft {
-    /// Whether there is nothing here worth keeping.
-    pub fn is_idle(&self) -> bool {
-        true
-    }
-}
-
-impl State {
-    /// Whether it has no members.
-    pub fn is_empty(&self) -> bool {
-        true
-    }
-
-    /// Its state as ListGroups and describe show it.
-    pub fn state_name(&self) -> &'static str {
-        "Empty"
-    }
-
-    /// Counts it among the groups of its state.
-    pub fn count(&self, states: &mut States) {
-        states.consumer_empty += 1;
-    }
-
-    /// Whether a member subscribes to this topic.
-    pub fn is_subscribed(&self, _topic: &str) -> bool {
-        false
-    }
-
-    /// Whether this caller may commit offsets (Kafka method `ConsumerGroup.validateOffsetCommit`).
-    pub fn validate_commit(&self, _committer: &Committer<'_>) -> Result<(), ErrorCode> {
-        Ok(())
-    }
-
-    /// Whether this caller may fetch offsets (Kafka method `ConsumerGroup.validateOffsetFetch`).
-    pub fn validate_fetch(&self, _member: Option<&str>, _epoch: i32) -> Result<(), ErrorCode> {
-        Ok(())
-    }
-
-    /// The records that end the group.
-    pub fn tombstones(&self, _group: &str) -> Vec<Record> {
-        Vec::new()
-    }
-}
-
-/// ConsumerGroupHeartbeat.
-pub(crate) fn heartbeat(
-    _replicated: &Replicated,
-    _soft: &mut Groups,
-    _context: Context<'_>,
-    asker: Asker,
-    request: wire::ConsumerGroupHeartbeatRequest,
-) -> Effects {
-    let call = Call::ConsumerGroupHeartbeat(request);
-    asker.answer(refused(&call, ErrorCode::UnsupportedVersion))
-}
-
-/// ConsumerGroupDescribe, of one group.
-pub(crate) fn describe(
-    _replicated: &Replicated,
-    _context: Context<'_>,
-    group: &str,
-) -> DescribedGroup {
-    DescribedGroup {
-        error_code: ErrorCode::GroupIdNotFound.code(),
-        error_message: Some(format!("Group {group} not found.")),
-        group_id: group.to_owned(),
-        ..Default::default()
-    }
-}
-
-/// JoinGroup to a consumer group that has members.
-pub(crate) fn join(
-    _replicated: &Replicated,
-    _soft: &mut Groups,
-    _context: Context<'_>,
-    asker: Asker,
-    request: wire::JoinGroupRequest,
-) -> Effects {
-    let call = Call::JoinGroup(request);
-    asker.answer(refused(&call, ErrorCode::InconsistentGroupProtocol))
-}
-
-/// SyncGroup to a consumer group.
-pub(crate) fn sync(
-    _replicated: &Replicated,
-    _soft: &mut Groups,
-    _context: Context<'_>,
-    asker: Asker,
-    request: wire::SyncGroupRequest,
-) -> Effects {
-    asker.answer(refused(
-        &Call::SyncGroup(request),
-        ErrorCode::UnknownMemberId,
-    ))
-}
-
-/// Heartbeat (of the classic protocol) to a consumer group.
-pub(crate) fn classic_heartbeat(
-    _replicated: &Replicated,
-    _soft: &mut Groups,
-    _context: Context<'_>,
-    asker: Asker,
-    request: wire::HeartbeatRequest,
-) -> Effects {
-    asker.answer(refused(
-        &Call::Heartbeat(request),
-        ErrorCode::UnknownMemberId,
-    ))
-}
-
-/// LeaveGroup to a consumer group.
-pub(crate) fn leave(
-    _replicated: &Replicated,
-    _soft: &mut Groups,
-    _context: Context<'_>,
-    asker: Asker,
-    request: wire::LeaveGroupRequest,
-) -> Effects {
-    asker.answer(refused(
-        &Call::LeaveGroup(request),
-        ErrorCode::UnknownMemberId,
-    ))
-}
-
-/// A timer of a consumer group has come.
-pub(crate) fn expire(
-    _replicated: &Replicated,
-    _soft: &mut Groups,
-    _context: Context<'_>,
-    _group: &GroupId,
-    _timer: Timer,
-) -> Effects {
-    Effects::default()
-}
-
-/// The shard has been loaded: starts the timers of this group's members.
-pub(crate) fn loaded(
-    _replicated: &Replicated,
-    _soft: &mut Groups,
-    _context: Context<'_>,
-    _group: &GroupId,
-) -> Effects {
-    Effects::default()
-}
-
-/// Applies a `ConsumerGroup*` record.
-pub(crate) fn replay(_groups: &mut BTreeMap<GroupId, Group>, _record: Record) {}
+pub(crate) use classic_join::join;
+pub(crate) use classic_member::{heartbeat as classic_heartbeat, sync};
+pub(crate) use describe::describe;
+pub(crate) use epoch::TopicHashes;
+pub(crate) use expire::{expire, loaded};
+pub(crate) use heartbeat::heartbeat;
+pub(crate) use leave::leave;
+pub(crate) use replay::replay;
+pub(crate) use soft::Soft;
+pub(crate) use state::State;

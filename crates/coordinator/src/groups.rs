@@ -73,7 +73,7 @@ impl Shard for Groups {
                 self.replicated.groups.insert(id, Group::Classic(recorded));
             }
             Record::GroupMetadata(key, None) => self.forget_classic(&key.group),
-            of_consumers => consumer::replay(&mut self.replicated.groups, of_consumers),
+            of_consumers => consumer::replay(&mut self.replicated.groups, &of_consumers),
         }
     }
 
@@ -91,6 +91,12 @@ impl Groups {
     /// What the log says, and nothing else: equal in shards that have applied the same records.
     pub fn replicated(&self) -> impl PartialEq + std::fmt::Debug + Clone + use<> {
         self.replicated.clone()
+    }
+
+    /// The state that the log is to give back, for the tests inside.
+    #[cfg(test)]
+    pub(crate) fn state(&self) -> &Replicated {
+        &self.replicated
     }
 
     /// What has happened here since the shard was made.

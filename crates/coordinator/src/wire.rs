@@ -43,8 +43,12 @@ pub(crate) use millrace_protocol::messages::consumer_group_target_assignment_met
 pub(crate) use millrace_protocol::messages::consumer_group_target_assignment_metadata_value::{
     self, ConsumerGroupTargetAssignmentMetadataValue,
 };
-pub(crate) use millrace_protocol::messages::consumer_protocol_assignment::ConsumerProtocolAssignment;
-pub(crate) use millrace_protocol::messages::consumer_protocol_subscription::ConsumerProtocolSubscription;
+pub(crate) use millrace_protocol::messages::consumer_protocol_assignment::{
+    self, ConsumerProtocolAssignment,
+};
+pub(crate) use millrace_protocol::messages::consumer_protocol_subscription::{
+    self, ConsumerProtocolSubscription,
+};
 pub(crate) use millrace_protocol::messages::delete_groups_request::{self, DeleteGroupsRequest};
 pub(crate) use millrace_protocol::messages::delete_groups_response::{self, DeleteGroupsResponse};
 pub(crate) use millrace_protocol::messages::describe_groups_request::{

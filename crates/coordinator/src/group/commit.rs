@@ -19,7 +19,6 @@ use super::topics::Context;
 use super::{Call, Record, Response, refused};
 
 /// Who commits.
-#[allow(dead_code)] // Consumer groups look at the partitions.
 pub(crate) struct Committer<'a> {
     pub group: &'a str,
     pub member: &'a str,

@@ -10,7 +10,7 @@ use millrace_model::{Timestamp, TopicId, TopicName};
 
 use super::classic::{self, Phase, Seen};
 use super::offsets::{self, Committed, OfGroup};
-use super::state::{Effects, Group, Replicated, Soft, SoftGroup, Timer};
+use super::state::{Effects, Replicated, Soft, SoftGroup, Timer};
 use super::topics::Context;
 use super::{GroupId, Record, delete};
 use crate::consumer;
@@ -22,14 +22,16 @@ pub(crate) fn timers(replicated: &Replicated, soft: &mut Soft, context: Context<
     while effects.records.is_empty()
         && let Some(id) = soft.deadlines.expire(context.now)
     {
+        if replicated.consumer(&id).is_some() {
+            let timers = &mut soft.group(&id).timers;
+            let come = std::iter::from_fn(|| timers.expire(context.now)).collect();
+            effects.append(consumer::expire(replicated, soft, context, &id, come));
+        }
         while effects.records.is_empty()
             && let Some(group) = soft.groups.get_mut(&id)
             && let Some(timer) = group.timers.expire(context.now)
         {
-            effects.append(match replicated.group(&id) {
-                Some(Group::Consumer(_)) => consumer::expire(replicated, soft, context, &id, timer),
-                Some(Group::Classic(_)) | None => classic_timer(group, context, &id, timer),
-            });
+            effects.append(classic_timer(group, context, &id, timer));
         }
         soft.reschedule(&id);
     }

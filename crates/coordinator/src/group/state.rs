@@ -63,6 +63,8 @@ pub(crate) struct Soft {
     /// When to look at which group's timers; never later than the earliest of them.
     pub deadlines: Timers<GroupId>,
     pub counters: Counters,
+    /// What topics look like, for the epochs of consumer groups.
+    pub topic_hashes: consumer::TopicHashes,
 }
 
 /// One group's soft state.
@@ -91,6 +93,19 @@ pub(crate) enum Timer {
     ClassicJoin(MemberId),
     /// The same member has had time to fetch its assignment.
     ClassicSync(MemberId),
+}
+
+impl Timer {
+    /// The member it is about, if it is about one.
+    pub fn into_member(self) -> Option<MemberId> {
+        match self {
+            Timer::Join | Timer::Sync => None,
+            Timer::Session(member)
+            | Timer::Revocation(member)
+            | Timer::ClassicJoin(member)
+            | Timer::ClassicSync(member) => Some(member),
+        }
+    }
 }
 
 impl Soft {

@@ -56,6 +56,11 @@ impl<Key: Ord + Clone> Timers<Key> {
         }
     }
 
+    /// Whether `key` has a deadline.
+    pub fn is_set(&self, key: &Key) -> bool {
+        self.deadlines.contains_key(key)
+    }
+
     /// Takes out one key that is due.
     pub fn expire(&mut self, now: Timestamp) -> Option<Key> {
         while let Some((queued, _)) = self.queue.first()
