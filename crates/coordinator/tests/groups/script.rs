@@ -497,15 +497,12 @@ fn forget(words: &Words<'_>, group: String) -> OffsetDeleteRequest {
             name: topic,
             partitions: vec![OffsetDeleteRequestPartition {
                 partition_index: index,
-                ..Default::default()
             }],
-            ..Default::default()
         }
     });
     OffsetDeleteRequest {
         group_id: group,
         topics: topics.collect(),
-        ..Default::default()
     }
 }
 
