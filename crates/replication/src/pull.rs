@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use futures::Stream;
 use millrace_model::{BrokerEpoch, BrokerId, PartitionId, limits};
 use millrace_rpc::proto::replication as proto;
-use millrace_rpc::proto::replication::replication_client::ReplicationClient;
-use millrace_rpc::tonic::{Status, Streaming};
-use millrace_rpc::{PeerChannel, Purpose};
+use millrace_rpc::proto::replication::replication_server::SERVICE_NAME;
+use millrace_rpc::tonic::Status;
+use millrace_rpc::{Messages, Outgoing, Purpose, in_one_piece};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -187,8 +186,8 @@ struct Task {
 /// The two calls of an open stream.
 struct Open {
     stream: StreamId,
-    live: Streaming<proto::LeaderMessage>,
-    catch_up: Streaming<proto::LeaderMessage>,
+    live: Messages,
+    catch_up: Messages,
     live_consumed: Arc<Consumed>,
     catch_up_consumed: Arc<Consumed>,
     /// Ends the outgoing halves.
@@ -237,7 +236,7 @@ impl Task {
         };
         let heartbeat = self.shared.settings.session_timeout / 4;
         let says = |link: Option<Arc<Link>>, consumed: &Arc<Consumed>| {
-            outgoing(Outgoing {
+            outgoing(Says {
                 link,
                 stream,
                 hello: Some(hello.clone()),
@@ -247,17 +246,11 @@ impl Task {
             })
         };
         let live_says = says(Some(self.link.clone()), &live_consumed);
-        let live = self
-            .client(Purpose::Replication)
-            .follow(live_says)
-            .await?
-            .into_inner();
+        let live = self.call(Purpose::Replication, "Follow", live_says).await?;
         let catch_up_says = says(None, &catch_up_consumed);
         let catch_up = self
-            .client(Purpose::CatchUp)
-            .catch_up(catch_up_says)
-            .await?
-            .into_inner();
+            .call(Purpose::CatchUp, "CatchUp", catch_up_says)
+            .await?;
         guard.disarm();
         Ok(Open {
             stream,
@@ -269,10 +262,15 @@ impl Task {
         })
     }
 
-    fn client(&self, purpose: Purpose) -> ReplicationClient<PeerChannel> {
-        ReplicationClient::new(self.shared.channels.channel(self.link.leader, purpose))
-            .max_decoding_message_size(limits::MAX_PEER_MESSAGE_BYTES)
-            .max_encoding_message_size(limits::MAX_PEER_MESSAGE_BYTES)
+    async fn call(
+        &self,
+        purpose: Purpose,
+        method: &str,
+        says: Outgoing,
+    ) -> Result<Messages, Status> {
+        let channel = self.shared.channels.channel(self.link.leader, purpose);
+        let limit = limits::MAX_PEER_MESSAGE_BYTES;
+        channel.open(SERVICE_NAME, method, says, limit).await
     }
 
     /// Follows by an open stream until it ends.
@@ -308,14 +306,9 @@ impl Task {
         }
     }
 
-    async fn listen(
-        &self,
-        mut inbound: Streaming<proto::LeaderMessage>,
-        stream: StreamId,
-        consumed: &Consumed,
-    ) -> Status {
+    async fn listen(&self, mut inbound: Messages, stream: StreamId, consumed: &Consumed) -> Status {
         loop {
-            match inbound.message().await {
+            match inbound.next::<proto::LeaderMessage>().await {
                 Ok(Some(message)) => {
                     let bytes = receive::message(&self.shared, &self.link, stream, message).await;
                     if bytes > 0 {
@@ -331,7 +324,7 @@ impl Task {
 }
 
 /// The outgoing half of one call.
-struct Outgoing {
+struct Says {
     /// Words to say; the catch-up call has none.
     link: Option<Arc<Link>>,
     stream: StreamId,
@@ -341,10 +334,10 @@ struct Outgoing {
     closing: CancellationToken,
 }
 
-fn outgoing(state: Outgoing) -> impl Stream<Item = proto::FollowerMessage> + Send + 'static {
-    futures::stream::unfold(state, |mut state| async move {
+fn outgoing(state: Says) -> Outgoing {
+    Box::pin(futures::stream::unfold(state, |mut state| async move {
         if let Some(hello) = state.hello.take() {
-            return Some((hello, state));
+            return Some((in_one_piece(&hello), state));
         }
         match &state.link {
             Some(link) => tokio::select! {
@@ -366,6 +359,6 @@ fn outgoing(state: Outgoing) -> impl Stream<Item = proto::FollowerMessage> + Sen
             None => proto::FollowerMessage::default(),
         };
         message.consumed_bytes = state.consumed.bytes.load(Ordering::Relaxed);
-        Some((message, state))
-    })
+        Some((in_one_piece(&message), state))
+    }))
 }

@@ -1,8 +1,12 @@
 //! Between the core's messages and those of `proto/replication.proto`.
 
+mod pieces;
+
 use bytes::Bytes;
 use millrace_model::{BrokerEpoch, LeaderEpoch, Offset, PartitionId, TopicId, Uuid};
 use millrace_rpc::proto::replication as proto;
+
+pub(crate) use pieces::pieces;
 
 use crate::core::message::{Ack, Address, Join, Progressed, Refuse, StreamId, Truncate, Why};
 

@@ -4,6 +4,7 @@
 //! - [`proto`] holds the generated services, one module a package.
 //! - [`PeerServer`] serves them on a connection; [`is_peer_connection`] tells such a connection by
 //!   its first bytes, [`Rewound`] puts those back.
+//! - [`Calls`] and [`PeerChannel::open`] are for streams of long messages, which then are not copied.
 //! - [`Channels`] connects lazily to a peer, once for each [`Purpose`], heals by itself, and tells
 //!   when a connection broke ([`PeerChannel::link`]).
 //!
@@ -11,10 +12,12 @@
 //! for another node, is refused before a service sees it. This crate carries other crates' records
 //! as bytes and knows none of them.
 
+mod calls;
 mod channel;
 mod channels;
 mod executor;
 mod identity;
+mod pieces;
 mod rewound;
 mod server;
 
@@ -24,9 +27,11 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/packages.rs"));
 }
 
+pub use calls::{Call, Calls, Messages, Outgoing, serve_calls};
 pub use channel::{Link, LinkFailure, PeerChannel};
 pub use channels::{Channels, PeerListener, Purpose};
 pub use identity::{Identity, Peer};
+pub use pieces::{PieceWriter, in_one_piece};
 pub use rewound::{PEER_PREFACE, Rewound, is_peer_connection};
 pub use server::{PeerConnection, PeerServer};
 pub use tonic;

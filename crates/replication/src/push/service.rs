@@ -1,15 +1,14 @@
 //! The calls of followers, as the leader serves them.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::Stream;
+use futures::future::BoxFuture;
 use millrace_model::{BrokerEpoch, BrokerId, limits};
 use millrace_rpc::proto::replication as proto;
-use millrace_rpc::proto::replication::replication_server::{Replication, ReplicationServer};
-use millrace_rpc::tonic::{Request, Response, Status, Streaming};
-use millrace_rpc::{Peer, Routes};
+use millrace_rpc::proto::replication::replication_server::SERVICE_NAME;
+use millrace_rpc::tonic::Status;
+use millrace_rpc::{Call, Calls, Messages, Outgoing, Routes};
 
 use super::Session;
 use crate::core::message::{Refuse, StreamId, Why};
@@ -22,54 +21,57 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The services to serve.
 pub(crate) fn routes(shared: &Arc<Shared>) -> Routes {
-    let service = ReplicationServer::new(Service(shared.clone()))
-        .max_decoding_message_size(limits::MAX_PEER_MESSAGE_BYTES)
-        .max_encoding_message_size(limits::MAX_PEER_MESSAGE_BYTES);
-    Routes::new(service)
+    millrace_rpc::serve_calls(Service(shared.clone()))
 }
 
 struct Service(Arc<Shared>);
-
-type Outgoing = Pin<Box<dyn Stream<Item = Result<proto::LeaderMessage, Status>> + Send>>;
 
 /// Who opened a call, and for which stream.
 struct Caller {
     peer: BrokerId,
     broker_epoch: BrokerEpoch,
     stream: StreamId,
-    inbound: Streaming<proto::FollowerMessage>,
+    inbound: Messages,
 }
 
-async fn introduced(request: Request<Streaming<proto::FollowerMessage>>) -> Result<Caller, Status> {
-    let peer = Peer::of(&request)?.node;
-    let mut inbound = request.into_inner();
-    let first = tokio::time::timeout(HELLO_PATIENCE, inbound.message()).await;
+async fn introduced(call: Call) -> Result<Caller, Status> {
+    let mut inbound = call.messages;
+    let first = inbound.next::<proto::FollowerMessage>();
+    let first = tokio::time::timeout(HELLO_PATIENCE, first).await;
     let first = first.map_err(|_| Status::deadline_exceeded("no introduction in time"))??;
     let hello = first.and_then(|message| message.hello);
     let hello = hello.ok_or_else(|| Status::invalid_argument("the call began without hello"))?;
     Ok(Caller {
-        peer,
+        peer: call.peer.node,
         broker_epoch: BrokerEpoch(hello.broker_epoch),
         stream: StreamId(hello.stream),
         inbound,
     })
 }
 
-#[millrace_rpc::tonic::async_trait]
-impl Replication for Service {
-    type FollowStream = Outgoing;
-    type CatchUpStream = Outgoing;
+impl Calls for Service {
+    const SERVICE: &'static str = SERVICE_NAME;
+    const MAX_MESSAGE_BYTES: usize = limits::MAX_PEER_MESSAGE_BYTES;
 
-    async fn follow(
-        &self,
-        request: Request<Streaming<proto::FollowerMessage>>,
-    ) -> Result<Response<Outgoing>, Status> {
+    fn answer(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Outgoing, Status>> {
+        Box::pin(async move {
+            match call.method.as_str() {
+                "Follow" => self.follow(introduced(call).await?),
+                "CatchUp" => self.catch_up(introduced(call).await?),
+                other => Err(Status::unimplemented(format!("there is no call {other}"))),
+            }
+        })
+    }
+}
+
+impl Service {
+    fn follow(&self, caller: Caller) -> Result<Outgoing, Status> {
         let Caller {
             peer,
             broker_epoch,
             stream,
             inbound,
-        } = introduced(request).await?;
+        } = caller;
         let session = Session::new(&self.0, peer, broker_epoch, stream);
         if self.0.stopping.is_cancelled() || !self.0.open_session(&session) {
             return Err(Status::aborted("a newer stream of this broker is open"));
@@ -81,40 +83,35 @@ impl Replication for Service {
             let _ = stopping.run_until_cancelled(listening).await;
         });
         let guard = Guard(self.0.clone(), session);
-        let outgoing = futures::stream::unfold(guard, |guard| async move {
+        Ok(Box::pin(futures::stream::unfold(guard, |guard| async {
             let message = guard.1.next_live().await?;
-            Some((Ok(message), guard))
-        });
-        Ok(Response::new(Box::pin(outgoing)))
+            Some((wire::pieces(message), guard))
+        })))
     }
 
-    async fn catch_up(
-        &self,
-        request: Request<Streaming<proto::FollowerMessage>>,
-    ) -> Result<Response<Outgoing>, Status> {
+    fn catch_up(&self, caller: Caller) -> Result<Outgoing, Status> {
         let Caller {
             peer,
             broker_epoch,
             stream,
             mut inbound,
-        } = introduced(request).await?;
+        } = caller;
         let session = self.0.session(peer);
         let session = session.filter(|session| session.age() == (broker_epoch, stream));
         let session = session.ok_or_else(|| Status::aborted("no live stream of this number"))?;
         let hearing = session.clone();
         self.0.host.tasks.spawn(async move {
-            while let Ok(Some(message)) = inbound.message().await {
+            while let Ok(Some(message)) = inbound.next::<proto::FollowerMessage>().await {
                 hearing.hear();
                 hearing.catch_up.consumed(message.consumed_bytes);
             }
             hearing.close();
         });
         let guard = Guard(self.0.clone(), session);
-        let outgoing = futures::stream::unfold(guard, |guard| async move {
+        Ok(Box::pin(futures::stream::unfold(guard, |guard| async {
             let message = guard.1.next_catch_up().await?;
-            Some((Ok(message), guard))
-        });
-        Ok(Response::new(Box::pin(outgoing)))
+            Some((wire::pieces(message), guard))
+        })))
     }
 }
 
@@ -127,16 +124,12 @@ impl Drop for Guard {
     }
 }
 
-async fn listen(
-    shared: Arc<Shared>,
-    session: Arc<Session>,
-    mut inbound: Streaming<proto::FollowerMessage>,
-) {
+async fn listen(shared: Arc<Shared>, session: Arc<Session>, mut inbound: Messages) {
     let ended = loop {
         tokio::select! {
             biased;
             () = session.closed.cancelled() => break None,
-            message = inbound.message() => match message {
+            message = inbound.next::<proto::FollowerMessage>() => match message {
                 Ok(Some(message)) => receive(&shared, &session, message),
                 Ok(None) => break None,
                 Err(status) => break Some(status),
