@@ -7,6 +7,7 @@
 )]
 
 mod api_versions;
+mod bench;
 mod connect;
 mod consume;
 mod dev;
@@ -73,6 +74,8 @@ enum Command {
     Quorum(quorum::QuorumArgs),
     /// Ask a broker on this machine whether it is ready
     Health(health::HealthArgs),
+    /// Measure a cluster, or the disk below it
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -98,8 +101,9 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     let work: LocalBoxFuture<'_, Result<(), Failure>> = match command {
-        // It brings runtimes of its own.
+        // They bring runtimes of their own.
         Command::Start(args) => return start::run(&args),
+        Command::Bench(args) => return bench::run(args),
         Command::Format(args) => Box::pin(async { format::run(args) }),
         Command::RandomUuid => Box::pin(async { random_uuid::run() }),
         Command::Dev(args) => Box::pin(dev::run(args)),

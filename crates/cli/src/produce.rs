@@ -38,7 +38,8 @@ pub struct ProduceArgs {
     #[arg(long, value_name = "FILE")]
     reader_config: Option<PathBuf>,
     /// A producer property: acks, linger.ms, batch.size, compression.type, enable.idempotence,
-    /// request.timeout.ms, delivery.timeout.ms, as NAME=VALUE
+    /// max.in.flight.requests.per.connection, buffer.memory, request.timeout.ms,
+    /// delivery.timeout.ms, as NAME=VALUE
     #[arg(long, visible_alias = "command-property", value_name = "NAME=VALUE", action = ArgAction::Append)]
     producer_property: Vec<String>,
     /// A properties file with the same
@@ -69,9 +70,9 @@ pub struct ProduceArgs {
     /// Accepted for the stock tool's sake; this producer has no such setting
     #[arg(long, hide = true)]
     max_block_ms: Option<i64>,
-    /// Accepted for the stock tool's sake
-    #[arg(long, hide = true)]
-    max_memory_bytes: Option<i64>,
+    /// Bytes that records not acknowledged yet may take
+    #[arg(long, value_name = "BYTES")]
+    max_memory_bytes: Option<usize>,
     /// Accepted for the stock tool's sake
     #[arg(long, hide = true)]
     message_send_max_retries: Option<i32>,
@@ -180,6 +181,10 @@ fn options(args: &ProduceArgs) -> Result<ProducerOptions, Failure> {
             "linger.ms" => options.linger = Duration::from_millis(number()?),
             "batch.size" => options.batch_bytes = value.parse().map_err(|_| refuse())?,
             "compression.type" => options.compression = compression(value)?,
+            "max.in.flight.requests.per.connection" => {
+                options.max_in_flight = value.parse().map_err(|_| refuse())?;
+            }
+            "buffer.memory" => options.memory_bytes = value.parse().map_err(|_| refuse())?,
             "enable.idempotence" => idempotent = Some(value.parse().map_err(|_| refuse())?),
             "request.timeout.ms" => options.request_limit = Duration::from_millis(number()?),
             "delivery.timeout.ms" => options.delivery_limit = Duration::from_millis(number()?),
@@ -194,6 +199,7 @@ fn options(args: &ProduceArgs) -> Result<ProducerOptions, Failure> {
         options.compression = compression(codec)?;
     }
     options.batch_bytes = args.batch_size.unwrap_or(options.batch_bytes);
+    options.memory_bytes = args.max_memory_bytes.unwrap_or(options.memory_bytes);
     options.linger = args.timeout.map_or(options.linger, Duration::from_millis);
     options.request_limit = args
         .request_timeout_ms

@@ -10,7 +10,7 @@ use millrace_protocol::Message;
 use millrace_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use millrace_protocol::messages::metadata_response::{MetadataResponse, MetadataResponseTopic};
 
-use crate::consumer::{delete_before, offset_at};
+use crate::offsets::{delete_before, offset_at};
 use crate::{ClientError, Connection, Exchange};
 
 /// Between two looks for something that is not there yet.
@@ -73,7 +73,7 @@ struct Shared {
 struct Known {
     nodes: BTreeMap<BrokerId, Node>,
     controller: Option<BrokerId>,
-    topics: BTreeMap<String, TopicView>,
+    topics: BTreeMap<String, Arc<TopicView>>,
     connections: BTreeMap<Node, Connection>,
 }
 
@@ -142,6 +142,16 @@ impl Cluster {
         if let Some(connection) = existing.filter(|connection| !connection.is_broken()) {
             return Ok(connection);
         }
+        let connection = self.open(node).await?;
+        self.known()
+            .connections
+            .insert(node.clone(), connection.clone());
+        Ok(connection)
+    }
+
+    /// A connection that nobody else uses: answers come in the order of requests, so that whoever
+    /// asks for what takes long would hold others up.
+    pub(crate) async fn open(&self, node: &Node) -> Result<Connection, ClientError> {
         let shared = &self.0;
         let opening = Connection::open(
             &shared.machine,
@@ -150,23 +160,12 @@ impl Cluster {
             &shared.client_id,
             shared.limit,
         );
-        let connection = opening.await?;
-        self.known()
-            .connections
-            .insert(node.clone(), connection.clone());
-        Ok(connection)
+        opening.await
     }
 
     /// A connection to this broker.
     pub async fn broker(&self, id: BrokerId) -> Result<Connection, ClientError> {
-        let node = self.known().nodes.get(&id).cloned();
-        let node = node.ok_or_else(|| {
-            let message = Some(format!("broker {id} is not in the metadata"));
-            ClientError::Broker {
-                code: ErrorCode::BrokerNotAvailable,
-                message,
-            }
-        })?;
+        let node = self.seen_node(id).ok_or_else(|| not_in_metadata(id))?;
         self.connect(&node).await
     }
 
@@ -244,24 +243,30 @@ impl Cluster {
         for topic in &answer.topics {
             let Some(name) = &topic.name else { continue };
             if ClientError::check(topic.error_code, None).is_ok() {
-                known.topics.insert(name.clone(), view(name, topic));
+                known
+                    .topics
+                    .insert(name.clone(), Arc::new(view(name, topic)));
             } else {
                 known.topics.remove(name);
             }
         }
     }
 
-    /// The identity of a topic, as the last metadata named it.
-    pub(crate) fn seen_topic_id(&self, name: &str) -> Option<TopicId> {
-        self.known().topics.get(name).map(|topic| topic.id)
+    /// A topic, as the last metadata named it.
+    pub(crate) fn seen_topic(&self, name: &str) -> Option<Arc<TopicView>> {
+        self.known().topics.get(name).cloned()
+    }
+
+    /// A broker's address, as the last metadata named it.
+    pub(crate) fn seen_node(&self, id: BrokerId) -> Option<Node> {
+        self.known().nodes.get(&id).cloned()
     }
 
     /// A topic as last seen, or looked up now.
-    pub async fn topic(&self, name: &str) -> Result<TopicView, ClientError> {
-        let seen = self.known().topics.get(name).cloned();
-        match seen {
+    pub async fn topic(&self, name: &str) -> Result<Arc<TopicView>, ClientError> {
+        match self.seen_topic(name) {
             Some(topic) => Ok(topic),
-            None => self.topic_afresh(name, false).await,
+            None => self.topic_afresh(name, false).await.map(Arc::new),
         }
     }
 
@@ -291,12 +296,12 @@ impl Cluster {
         }
     }
 
-    /// Who leads a partition, and a connection to it; [`ErrorCode::LeaderNotAvailable`] if nobody.
+    /// A partition, and a connection to its leader; [`ErrorCode::LeaderNotAvailable`] if nobody.
     pub async fn leader(
         &self,
         topic: &str,
         partition: i32,
-    ) -> Result<(TopicView, PartitionView, Connection), ClientError> {
+    ) -> Result<(PartitionView, Connection), ClientError> {
         let view = self.topic(topic).await?;
         let refuse = |code| ClientError::Broker {
             code,
@@ -312,7 +317,7 @@ impl Cluster {
             .leader
             .ok_or_else(|| refuse(ErrorCode::LeaderNotAvailable))?;
         let connection = self.broker(leader).await?;
-        Ok((view, found, connection))
+        Ok((found, connection))
     }
 
     /// The offset of a partition at this place.
@@ -346,6 +351,14 @@ impl Cluster {
     /// The newest version of a request that some broker and this client share.
     pub async fn version_of<R: Message>(&self) -> Result<i16, ClientError> {
         self.any().await?.version_of::<R>(i16::MAX)
+    }
+}
+
+pub(crate) fn not_in_metadata(id: BrokerId) -> ClientError {
+    let message = Some(format!("broker {id} is not in the metadata"));
+    ClientError::Broker {
+        code: ErrorCode::BrokerNotAvailable,
+        message,
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures::future::{BoxFuture, FutureExt};
 use millrace_host::{BoxStream, Host};
 use millrace_protocol::api::ApiKey;
 use millrace_protocol::header::{decode_response_header, start_request};
@@ -13,7 +15,7 @@ use millrace_protocol::messages::api_versions_request::ApiVersionsRequest;
 use millrace_protocol::messages::api_versions_response::ApiVersionsResponse;
 use millrace_protocol::{Decode, Message, Reader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{Mutex as AsyncMutex, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::ClientError;
 
@@ -26,22 +28,49 @@ pub trait Exchange: Message {
     type Answer: for<'a> Decode<'a>;
 }
 
-/// A connection that has learnt which versions its broker speaks. Clones share it.
+/// A connection that has learnt which versions its broker speaks. Clones share it; with the last
+/// one it ends.
 #[derive(Clone)]
-pub struct Connection(Arc<Shared>);
+pub struct Connection(Arc<Owner>);
+
+/// What every clone holds, so that the connection ends with the last of them.
+struct Owner(Arc<Shared>);
 
 struct Shared {
     address: String,
     client_id: String,
-    writer: AsyncMutex<WriteHalf<BoxStream>>,
-    waiting: Mutex<Waiting>,
+    exchanges: Mutex<Exchanges>,
+    /// Becomes true when the connection is over.
+    over: watch::Sender<bool>,
     versions: BTreeMap<i16, (i16, i16)>,
 }
 
-/// Callers in the order of their requests; `None` once the connection broke.
-struct Waiting {
+/// Requests in the order in which they are written, which is that of their answers.
+struct Exchanges {
     next_correlation_id: i32,
-    callers: Option<VecDeque<(i32, oneshot::Sender<Bytes>)>>,
+    /// `None` once the connection broke.
+    open: Option<Open>,
+}
+
+struct Open {
+    /// To the task that writes. Unbounded, since callers bound it: each waits for its answer.
+    outgoing: mpsc::UnboundedSender<Outgoing>,
+    callers: VecDeque<(i32, oneshot::Sender<Bytes>)>,
+}
+
+struct Outgoing {
+    frame: Bytes,
+    /// Told once the frame is written, for requests without an answer.
+    written: Option<oneshot::Sender<()>>,
+}
+
+/// A request that is on its way.
+pub(crate) struct Underway<A> {
+    connection: Connection,
+    receiver: oneshot::Receiver<Bytes>,
+    api: ApiKey,
+    version: i16,
+    answer: PhantomData<fn() -> A>,
 }
 
 impl Connection {
@@ -87,55 +116,55 @@ impl Connection {
             .map(|a| (a.api_key, (a.min_version, a.max_version)))
             .collect();
         let (reader, writer) = tokio::io::split(stream);
-        let callers = Some(VecDeque::new());
+        let (outgoing, frames) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             address,
             client_id: client_id.to_owned(),
-            writer: AsyncMutex::new(writer),
-            waiting: Mutex::new(Waiting {
+            exchanges: Mutex::new(Exchanges {
                 next_correlation_id: 1,
-                callers,
+                open: Some(Open {
+                    outgoing,
+                    callers: VecDeque::new(),
+                }),
             }),
+            over: watch::Sender::new(false),
             versions,
         });
-        machine.tasks.spawn(
-            Answers {
-                reader,
-                shared: shared.clone(),
-            }
-            .run(),
-        );
-        Ok(Connection(shared))
+        let writing = write_frames(shared.clone(), writer, frames);
+        machine.tasks.spawn(writing);
+        machine.tasks.spawn(read_answers(shared.clone(), reader));
+        Ok(Connection(Arc::new(Owner(shared))))
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.0.0
     }
 
     /// The broker's address, as host and port.
     pub fn address(&self) -> &str {
-        &self.0.address
+        &self.shared().address
     }
 
     /// What the broker said it speaks: API key to lowest and highest version.
     pub fn versions(&self) -> &BTreeMap<i16, (i16, i16)> {
-        &self.0.versions
+        &self.shared().versions
     }
 
     /// Whether the connection broke; it does not come back.
     pub fn is_broken(&self) -> bool {
-        self.waiting().callers.is_none()
+        self.shared().exchanges().open.is_none()
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.0
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Ends the connection: whoever waits for an answer is told that it broke.
+    pub fn close(&self) {
+        self.shared().end();
     }
 
     /// The newest version of a request that both sides know, but none above `highest`.
     pub fn version_of<R: Message>(&self, highest: i16) -> Result<i16, ClientError> {
         let (low, high) = R::VERSIONS;
         let common = self
-            .0
-            .versions
+            .versions()
             .get(&R::API_KEY)
             .and_then(|(theirs_low, theirs_high)| {
                 let version = high.min(*theirs_high).min(highest);
@@ -160,112 +189,157 @@ impl Connection {
         highest: i16,
         limit: Duration,
     ) -> Result<R::Answer, ClientError> {
-        let version = self.version_of::<R>(highest)?;
-        let doing = format!(
-            "waiting for the answer to {} from {}",
-            R::NAME,
-            self.0.address
-        );
-        let body = within(limit, &doing, async {
-            let answer = self.submit(request, version).await?;
-            answer.await.map_err(|_| self.broke())
-        });
-        decode(&body.await?, api_of::<R>(), version)
+        self.start(request, highest)?.answer(limit).await
     }
 
-    /// Sends a request that gets no answer (Produce with acks=0).
-    pub async fn tell<R: Message>(&self, request: &R) -> Result<(), ClientError> {
-        let version = self.version_of::<R>(i16::MAX)?;
-        let frame = encode(request, version, 0, &self.0.client_id)?;
-        let mut writer = self.0.writer.lock().await;
-        writer
-            .write_all(&frame)
-            .await
-            .map_err(|error| self.network(error))
-    }
-
-    /// Writes the request; the receiver gets the answer's frame.
-    async fn submit<R: Message>(
+    /// Puts a request, in no version above `highest`, behind those already on their way; nothing
+    /// started later overtakes it.
+    pub(crate) fn start<R: Exchange>(
         &self,
         request: &R,
-        version: i16,
-    ) -> Result<oneshot::Receiver<Bytes>, ClientError> {
-        // The writer's lock is taken first: the order of callers must be the order of requests.
-        let mut writer = self.0.writer.lock().await;
+        highest: i16,
+    ) -> Result<Underway<R::Answer>, ClientError> {
+        let version = self.version_of::<R>(highest)?;
         let (sender, receiver) = oneshot::channel();
-        let correlation_id = {
-            let mut waiting = self.waiting();
-            let correlation_id = waiting.next_correlation_id;
-            waiting.next_correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
-            let callers = waiting.callers.as_mut().ok_or_else(|| self.broke())?;
-            callers.push_back((correlation_id, sender));
-            correlation_id
-        };
-        let frame = match encode(request, version, correlation_id, &self.0.client_id) {
-            Ok(frame) => frame,
-            Err(error) => {
-                if let Some(callers) = self.waiting().callers.as_mut() {
-                    callers.pop_back();
-                }
-                return Err(error);
-            }
-        };
-        writer
-            .write_all(&frame)
-            .await
-            .map_err(|error| self.network(error))?;
-        Ok(receiver)
+        let mut exchanges = self.shared().exchanges();
+        let correlation_id = exchanges.next_correlation_id;
+        let frame = encode(request, version, correlation_id, &self.shared().client_id)?;
+        exchanges.next_correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
+        let open = exchanges.open.as_mut().ok_or_else(|| self.broke())?;
+        open.callers.push_back((correlation_id, sender));
+        // Where the writer has ended the connection is about to be called broken.
+        let _ = open.outgoing.send(Outgoing {
+            frame,
+            written: None,
+        });
+        Ok(Underway {
+            connection: self.clone(),
+            receiver,
+            api: api_of::<R>(),
+            version,
+            answer: PhantomData,
+        })
+    }
+
+    /// The same for a request that gets no answer (Produce with acks=0); the future ends when it is
+    /// written.
+    pub(crate) fn tell<R: Message>(
+        &self,
+        request: &R,
+    ) -> Result<BoxFuture<'static, Result<(), ClientError>>, ClientError> {
+        let version = self.version_of::<R>(i16::MAX)?;
+        let frame = encode(request, version, 0, &self.shared().client_id)?;
+        let (sender, written) = oneshot::channel();
+        let mut exchanges = self.shared().exchanges();
+        let open = exchanges.open.as_mut().ok_or_else(|| self.broke())?;
+        let _ = open.outgoing.send(Outgoing {
+            frame,
+            written: Some(sender),
+        });
+        drop(exchanges);
+        let connection = self.clone();
+        let writing = async move { written.await.map_err(|_| connection.broke()) };
+        Ok(writing.boxed())
     }
 
     fn broke(&self) -> ClientError {
-        self.network(io::ErrorKind::ConnectionAborted.into())
-    }
-
-    fn network(&self, error: io::Error) -> ClientError {
         ClientError::Network {
-            address: self.0.address.clone(),
-            error,
+            address: self.address().to_owned(),
+            error: io::ErrorKind::ConnectionAborted.into(),
         }
     }
 }
 
-/// Hands each answer to the caller whose turn it is.
-struct Answers {
-    reader: ReadHalf<BoxStream>,
-    shared: Arc<Shared>,
+impl<A: for<'a> Decode<'a>> Underway<A> {
+    /// Waits for the answer at most `limit`.
+    pub(crate) async fn answer(self, limit: Duration) -> Result<A, ClientError> {
+        let doing = format!(
+            "waiting for the answer to {} from {}",
+            A::NAME,
+            self.connection.address()
+        );
+        let receiver = self.receiver;
+        let frame = within(limit, &doing, async {
+            receiver.await.map_err(|_| self.connection.broke())
+        });
+        decode(&frame.await?, self.api, self.version)
+    }
 }
 
-impl Answers {
-    async fn run(mut self) {
-        while let Ok(frame) = read_frame(&mut self.reader).await {
-            if !self.deliver(frame) {
-                break;
-            }
-        }
-        self.shared
-            .waiting
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl Shared {
+    fn exchanges(&self) -> std::sync::MutexGuard<'_, Exchanges> {
+        self.exchanges
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .callers = None;
     }
 
+    /// Lets everybody go: callers find that their sender is gone, the writer that nothing more can
+    /// come, the reader that it is over.
+    fn end(&self) {
+        self.exchanges().open = None;
+        self.over.send_replace(true);
+    }
+
+    /// Hands an answer to the caller whose turn it is; false where it is nobody's.
     fn deliver(&self, frame: Bytes) -> bool {
-        let mut waiting = self
-            .shared
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let Some((expected, caller)) = waiting.callers.as_mut().and_then(VecDeque::pop_front)
-        else {
+        let mut exchanges = self.exchanges();
+        let next = exchanges.open.as_mut();
+        let Some((expected, caller)) = next.and_then(|open| open.callers.pop_front()) else {
             return false;
         };
         let in_order = frame.len() >= 4 && (&frame[..4]).get_i32() == expected;
-        // A caller that gave up is no reason to stop.
         if in_order {
+            // A caller that gave up is no reason to stop.
             let _ = caller.send(frame);
         }
         in_order
     }
+}
+
+/// Writes frames whole and in order, whatever becomes of those who asked for them.
+async fn write_frames(
+    shared: Arc<Shared>,
+    mut writer: WriteHalf<BoxStream>,
+    mut frames: mpsc::UnboundedReceiver<Outgoing>,
+) {
+    let mut over = shared.over.subscribe();
+    while let Some(outgoing) = frames.recv().await {
+        let written = tokio::select! {
+            biased;
+            // A broker that reads nothing more must not keep a closed connection.
+            _ = over.wait_for(|over| *over) => false,
+            written = writer.write_all(&outgoing.frame) => written.is_ok(),
+        };
+        if !written {
+            break;
+        }
+        if let Some(waiting) = outgoing.written {
+            let _ = waiting.send(());
+        }
+    }
+    shared.end();
+}
+
+/// Takes answers until there are no more.
+async fn read_answers(shared: Arc<Shared>, mut reader: ReadHalf<BoxStream>) {
+    let mut over = shared.over.subscribe();
+    loop {
+        let frame = tokio::select! {
+            biased;
+            _ = over.wait_for(|over| *over) => break,
+            frame = read_frame(&mut reader) => frame,
+        };
+        if !frame.is_ok_and(|frame| shared.deliver(frame)) {
+            break;
+        }
+    }
+    shared.end();
 }
 
 fn encode<R: Message>(

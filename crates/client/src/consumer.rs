@@ -1,27 +1,22 @@
-//! Reads assigned partitions in order, one request a round to each leader.
+//! Reads assigned partitions in order, one request at a time to each leader; no leader waits for
+//! another.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::{FuturesUnordered, StreamExt};
 use millrace_model::limits::MAX_DECOMPRESSED_BATCH_BYTES;
-use millrace_model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp};
+use millrace_model::{BrokerId, LeaderEpoch, Offset, Timestamp, TopicId};
 use millrace_protocol::batch::{self, BatchHeader, Record, TimestampType};
-use millrace_protocol::messages::delete_records_request::{
-    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
-};
 use millrace_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use millrace_protocol::messages::fetch_response::{FetchResponse, PartitionData};
-use millrace_protocol::messages::list_offsets_request::{
-    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
-};
 
-use crate::{ClientError, Cluster, TopicView};
-
-/// ListOffsets' names for places that are no timestamps.
-const LATEST: i64 = -1;
-const EARLIEST: i64 = -2;
+use crate::cluster::not_in_metadata;
+use crate::offsets::{EARLIEST, LATEST, offset_at};
+use crate::{ClientError, Cluster, Connection};
 
 /// Where reading begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,11 +78,48 @@ pub struct Consumed {
     pub headers: Vec<(String, Option<Bytes>)>,
 }
 
+/// Batches as a broker sent them.
+#[derive(Clone, Debug)]
+pub struct FetchedBatches {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition's number.
+    pub partition: i32,
+    /// What was asked for: records before this offset are in the first batch by chance.
+    pub from: Offset,
+    /// Batches one after the other; the last may be cut off.
+    pub batches: Bytes,
+}
+
+impl FetchedBatches {
+    /// Checks every batch against its checksum, and counts the records that were asked for.
+    ///
+    /// # Errors
+    /// If a batch is broken.
+    pub fn count(&self) -> Result<u64, ClientError> {
+        let broken = |error: &dyn std::fmt::Display| unreadable(&self.topic, self.partition, error);
+        let mut records = 0;
+        for batch in batch::batches(&self.batches).map_while(Result::ok) {
+            batch.check().map_err(|e| broken(&e))?;
+            let header = batch.header().map_err(|e| broken(&e))?;
+            let skipped = (self.from.get() - header.base_offset.get()).max(0);
+            let wanted = i64::from(header.record_count) - skipped;
+            records += u64::try_from(wanted).unwrap_or(0);
+        }
+        Ok(records)
+    }
+}
+
 /// Reads the partitions it was given, each in order.
 pub struct Consumer {
     cluster: Cluster,
     options: ConsumerOptions,
-    positions: BTreeMap<(String, i32), Position>,
+    positions: BTreeMap<Arc<str>, BTreeMap<i32, Position>>,
+    connections: BTreeMap<BrokerId, Connection>,
+    /// Fetches that wait for their answers, one for each leader.
+    underway: FuturesUnordered<BoxFuture<'static, Fetched>>,
+    asked: BTreeSet<BrokerId>,
+    arrived: VecDeque<FetchedBatches>,
     ready: VecDeque<Consumed>,
 }
 
@@ -96,15 +128,32 @@ struct Position {
     high_watermark: Offset,
 }
 
+/// What one leader is asked for: topics, and of each the partitions with offset and leader epoch.
+#[derive(Default)]
+struct Wanted(BTreeMap<Arc<str>, (TopicId, Vec<Place>)>);
+
+/// A partition, the next offset, and under whom.
+type Place = (i32, Offset, LeaderEpoch);
+
+/// A leader's answer; the connection comes back to be used again.
+struct Fetched {
+    leader: BrokerId,
+    wanted: Wanted,
+    answer: Result<(FetchResponse, Connection), ClientError>,
+}
+
 impl Consumer {
     /// A consumer of nothing yet.
     pub fn new(cluster: &Cluster, options: ConsumerOptions) -> Consumer {
-        let (positions, ready) = (BTreeMap::new(), VecDeque::new());
         Consumer {
             cluster: cluster.clone(),
             options,
-            positions,
-            ready,
+            positions: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            underway: FuturesUnordered::new(),
+            asked: BTreeSet::new(),
+            arrived: VecDeque::new(),
+            ready: VecDeque::new(),
         }
     }
 
@@ -133,130 +182,159 @@ impl Consumer {
             next,
             high_watermark: Offset(-1),
         };
-        self.positions
-            .insert((topic.to_owned(), partition), position);
+        let partitions = self.positions.entry(topic.into()).or_default();
+        partitions.insert(partition, position);
         Ok(next)
     }
 
     /// The next offset it will read of a partition, and the high watermark it last saw.
     pub fn position(&self, topic: &str, partition: i32) -> Option<(Offset, Offset)> {
-        let position = self.positions.get(&(topic.to_owned(), partition))?;
+        let position = self.positions.get(topic)?.get(&partition)?;
         Some((position.next, position.high_watermark))
     }
 
-    /// The next record; `None` where a round of fetches brought none.
+    /// The next record; `None` where the next answer brought none.
     pub async fn next(&mut self) -> Result<Option<Consumed>, ClientError> {
         if self.ready.is_empty() {
-            self.fetch().await?;
+            self.read().await?;
         }
         Ok(self.ready.pop_front())
     }
 
-    /// Everything one round of fetches brings.
+    /// Everything the next answer brings, which may be nothing.
     pub async fn poll(&mut self) -> Result<Vec<Consumed>, ClientError> {
         if self.ready.is_empty() {
-            self.fetch().await?;
+            self.read().await?;
         }
         Ok(self.ready.drain(..).collect())
     }
 
-    /// Asks every leader once, side by side.
+    /// The same without a look at the records: for who counts rather than reads.
+    pub async fn poll_batches(&mut self) -> Result<Vec<FetchedBatches>, ClientError> {
+        if self.arrived.is_empty() {
+            self.fetch().await?;
+        }
+        Ok(self.arrived.drain(..).collect())
+    }
+
+    async fn read(&mut self) -> Result<(), ClientError> {
+        for fetched in self.poll_batches().await? {
+            take_records(&fetched, &mut self.ready)?;
+        }
+        Ok(())
+    }
+
+    /// Asks every leader that is not being asked, and takes what is answered first. Cancelling
+    /// loses nothing.
     async fn fetch(&mut self) -> Result<(), ClientError> {
-        let (by_leader, mut reconsider) = self.by_leader().await?;
-        let asks = by_leader
-            .iter()
-            .map(|(leader, wanted)| self.ask(*leader, wanted));
-        let answers = join_all(asks).await;
-        for (answer, wanted) in answers.into_iter().zip(by_leader.values()) {
-            match answer {
-                Ok(answer) => self.take(answer, &mut reconsider)?,
-                Err(error)
-                    if error.is_retriable() || matches!(error, ClientError::Timeout { .. }) =>
-                {
-                    reconsider.extend(wanted.iter().map(|wanted| wanted.topic.name.clone()));
-                }
-                Err(error) => return Err(error),
+        let mut reconsider = BTreeSet::new();
+        for (leader, wanted) in self.by_leader(&mut reconsider).await? {
+            if self.asked.insert(leader) {
+                let connection = self.connections.remove(&leader);
+                let asking = ask(
+                    self.cluster.clone(),
+                    self.options,
+                    leader,
+                    connection,
+                    wanted,
+                );
+                self.underway.push(asking.boxed());
             }
         }
-        reconsider.dedup();
+        let mut next = match reconsider.is_empty() {
+            true => self.underway.next().await,
+            false => self.underway.next().now_or_never().flatten(),
+        };
+        while let Some(fetched) = next {
+            self.take(fetched, &mut reconsider)?;
+            next = self.underway.next().now_or_never().flatten();
+        }
         for topic in reconsider {
             self.cluster.reconsider(&topic).await;
         }
         Ok(())
     }
 
+    /// What to ask whom; partitions of leaders that are being asked are left out, and topics with a
+    /// partition that nobody leads are named.
     async fn by_leader(
-        &self,
-    ) -> Result<(BTreeMap<BrokerId, Vec<Wanted>>, Vec<String>), ClientError> {
-        let mut by_leader: BTreeMap<BrokerId, Vec<Wanted>> = BTreeMap::new();
-        let mut leaderless = Vec::new();
-        for ((name, index), position) in &self.positions {
+        &mut self,
+        leaderless: &mut BTreeSet<Arc<str>>,
+    ) -> Result<BTreeMap<BrokerId, Wanted>, ClientError> {
+        let mut by_leader: BTreeMap<BrokerId, Wanted> = BTreeMap::new();
+        for (name, positions) in &self.positions {
             let topic = match self.cluster.topic(name).await {
                 Ok(topic) => topic,
                 Err(error) if error.is_retriable() => {
-                    leaderless.push(name.clone());
+                    leaderless.insert(name.clone());
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            let found = topic.partitions.iter().find(|p| p.index == *index);
-            match found.and_then(|partition| Some((partition.leader?, partition.leader_epoch))) {
-                Some((leader, leader_epoch)) => by_leader.entry(leader).or_default().push(Wanted {
-                    topic: topic.clone(),
-                    partition: *index,
-                    from: position.next,
-                    leader_epoch,
-                }),
-                None => leaderless.push(name.clone()),
+            for partition in &topic.partitions {
+                let Some(position) = positions.get(&partition.index) else {
+                    continue;
+                };
+                match partition.leader {
+                    None => drop(leaderless.insert(name.clone())),
+                    Some(leader) if self.asked.contains(&leader) => {}
+                    Some(leader) => {
+                        let topics = &mut by_leader.entry(leader).or_default().0;
+                        let fresh = || (topic.id, Vec::new());
+                        let (_, partitions) = topics.entry(name.clone()).or_insert_with(fresh);
+                        let place = (partition.index, position.next, partition.leader_epoch);
+                        partitions.push(place);
+                    }
+                }
             }
         }
-        Ok((by_leader, leaderless))
-    }
-
-    async fn ask(&self, leader: BrokerId, wanted: &[Wanted]) -> Result<FetchResponse, ClientError> {
-        let connection = self.cluster.broker(leader).await?;
-        let topics = wanted.iter().map(|wanted| FetchTopic {
-            topic: &wanted.topic.name,
-            topic_id: wanted.topic.id.0,
-            partitions: vec![FetchPartition {
-                partition: wanted.partition,
-                current_leader_epoch: wanted.leader_epoch.get(),
-                fetch_offset: wanted.from.get(),
-                partition_max_bytes: self.options.max_partition_bytes,
-                ..FetchPartition::default()
-            }],
-            ..FetchTopic::default()
-        });
-        let request = FetchRequest {
-            max_wait_ms: i32::try_from(self.options.max_wait.as_millis()).unwrap_or(i32::MAX),
-            min_bytes: 1,
-            max_bytes: self.options.max_bytes,
-            isolation_level: i8::from(self.options.read_committed),
-            topics: topics.collect(),
-            ..FetchRequest::default()
-        };
-        connection
-            .ask(&request, self.cluster.limit() + self.options.max_wait)
-            .await
+        Ok(by_leader)
     }
 
     fn take(
         &mut self,
-        answer: FetchResponse,
-        reconsider: &mut Vec<String>,
+        fetched: Fetched,
+        reconsider: &mut BTreeSet<Arc<str>>,
     ) -> Result<(), ClientError> {
-        ClientError::check(answer.error_code, None)?;
+        let Fetched {
+            leader,
+            wanted,
+            answer,
+        } = fetched;
+        self.asked.remove(&leader);
+        let again = |error: &ClientError| {
+            error.is_retriable() || matches!(error, ClientError::Timeout { .. })
+        };
+        let answer = match answer {
+            Ok((answer, connection)) => {
+                self.connections.insert(leader, connection);
+                answer
+            }
+            Err(error) if again(&error) => {
+                reconsider.extend(wanted.0.into_keys());
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        match ClientError::check(answer.error_code, None) {
+            Err(error) if again(&error) => reconsider.extend(wanted.0.keys().cloned()),
+            checked => checked?,
+        }
         for topic in answer.responses {
+            let named = |(name, (id, _)): &(&Arc<str>, &(TopicId, Vec<_>))| {
+                ***name == *topic.topic || topic.topic.is_empty() && *id == TopicId(topic.topic_id)
+            };
+            let Some((name, (_, asked))) = wanted.0.iter().find(named) else {
+                continue;
+            };
             for partition in topic.partitions {
-                let key = self.positions.keys().find(|(name, index)| {
-                    *index == partition.partition_index
-                        && (*name == topic.topic || topic.topic.is_empty())
-                        && (topic.topic_id.is_zero() || self.is_topic(name, topic.topic_id))
-                });
-                let Some(key) = key.cloned() else { continue };
+                let index = partition.partition_index;
+                let Some((_, from, _)) = asked.iter().find(|(is, ..)| *is == index) else {
+                    continue;
+                };
                 match ClientError::check(partition.error_code, None) {
-                    Ok(()) => self.take_partition(key, &partition)?,
-                    Err(error) if error.is_retriable() => reconsider.push(key.0),
+                    Ok(()) => self.take_partition(name, *from, &partition)?,
+                    Err(error) if error.is_retriable() => drop(reconsider.insert(name.clone())),
                     Err(error) => return Err(error),
                 }
             }
@@ -264,47 +342,127 @@ impl Consumer {
         Ok(())
     }
 
-    fn is_topic(&self, name: &str, id: millrace_model::Uuid) -> bool {
-        self.cluster.seen_topic_id(name) == Some(millrace_model::TopicId(id))
-    }
-
     fn take_partition(
         &mut self,
-        key: (String, i32),
+        topic: &Arc<str>,
+        from: Offset,
         partition: &PartitionData,
     ) -> Result<(), ClientError> {
-        let position = self
-            .positions
-            .get_mut(&key)
-            .expect("the key was found among them");
-        position.high_watermark = Offset(partition.high_watermark);
-        let Some(records) = partition.records.as_ref().and_then(|r| r.as_bytes()) else {
+        let index = partition.partition_index;
+        let positions = self.positions.get_mut(topic);
+        let Some(position) = positions.and_then(|positions| positions.get_mut(&index)) else {
             return Ok(());
         };
-        let unreadable = |error: &dyn std::fmt::Display| {
-            ClientError::Codec(format!("{}-{}: {error}", key.0, key.1))
-        };
-        for read in batch::batches(records) {
-            // The last batch may be cut off.
-            let Ok(batch) = read else { break };
-            let header = batch.header().map_err(|e| unreadable(&e))?;
-            let set = batch
-                .records(MAX_DECOMPRESSED_BATCH_BYTES)
-                .map_err(|e| unreadable(&e))?;
-            let records = set.iter().filter(|_| !header.is_control());
-            for record in records {
-                let record = record.map_err(|e| unreadable(&e))?;
-                if record.offset >= position.next {
-                    self.ready.push_back(consumed(&key, &header, &record));
-                }
-            }
-            position.next = position.next.max(header.next_offset());
+        // It was assigned anew meanwhile.
+        if position.next != from {
+            return Ok(());
         }
+        position.high_watermark = Offset(partition.high_watermark);
+        let records = partition.records.as_ref().and_then(|r| r.as_bytes());
+        let Some(batches) = records.filter(|bytes| !bytes.is_empty()) else {
+            return Ok(());
+        };
+        // The last batch may be cut off.
+        for batch in batch::batches(batches).map_while(Result::ok) {
+            let last = batch
+                .last_offset()
+                .map_err(|e| unreadable(topic, index, &e))?;
+            position.next = position.next.max(last.plus(1));
+        }
+        self.arrived.push_back(FetchedBatches {
+            topic: topic.clone(),
+            partition: index,
+            from,
+            batches: batches.clone(),
+        });
         Ok(())
     }
 }
 
-fn consumed(key: &(String, i32), header: &BatchHeader, record: &Record<'_>) -> Consumed {
+fn unreadable(topic: &str, partition: i32, error: &dyn std::fmt::Display) -> ClientError {
+    ClientError::Codec(format!("{topic}-{partition}: {error}"))
+}
+
+/// Asks one leader, on a connection of the consumer's own: an answer that waits for records would
+/// hold up everything behind it.
+async fn ask(
+    cluster: Cluster,
+    options: ConsumerOptions,
+    leader: BrokerId,
+    connection: Option<Connection>,
+    wanted: Wanted,
+) -> Fetched {
+    let asking = async {
+        let connection = match connection.filter(|connection| !connection.is_broken()) {
+            Some(connection) => connection,
+            None => {
+                let node = cluster.seen_node(leader);
+                let node = node.ok_or_else(|| not_in_metadata(leader))?;
+                cluster.open(&node).await?
+            }
+        };
+        let request = fetch_request(&options, &wanted);
+        let limit = cluster.limit() + options.max_wait;
+        let answer = connection.ask(&request, limit).await?;
+        Ok((answer, connection))
+    };
+    let answer = asking.await;
+    Fetched {
+        leader,
+        wanted,
+        answer,
+    }
+}
+
+fn fetch_request<'a>(options: &ConsumerOptions, wanted: &'a Wanted) -> FetchRequest<'a> {
+    let topics = wanted.0.iter().map(|(name, (id, partitions))| FetchTopic {
+        topic: name,
+        topic_id: id.0,
+        partitions: partitions
+            .iter()
+            .map(|(partition, from, leader_epoch)| FetchPartition {
+                partition: *partition,
+                current_leader_epoch: leader_epoch.get(),
+                fetch_offset: from.get(),
+                partition_max_bytes: options.max_partition_bytes,
+                ..FetchPartition::default()
+            })
+            .collect(),
+        ..FetchTopic::default()
+    });
+    FetchRequest {
+        max_wait_ms: i32::try_from(options.max_wait.as_millis()).unwrap_or(i32::MAX),
+        min_bytes: 1,
+        max_bytes: options.max_bytes,
+        isolation_level: i8::from(options.read_committed),
+        topics: topics.collect(),
+        ..FetchRequest::default()
+    }
+}
+
+/// The records of batches, from the offset on that was asked for.
+fn take_records(
+    fetched: &FetchedBatches,
+    ready: &mut VecDeque<Consumed>,
+) -> Result<(), ClientError> {
+    let (topic, partition) = (&fetched.topic, fetched.partition);
+    let broken = |error: &dyn std::fmt::Display| unreadable(topic, partition, error);
+    for batch in batch::batches(&fetched.batches).map_while(Result::ok) {
+        let header = batch.header().map_err(|e| broken(&e))?;
+        let set = batch
+            .records(MAX_DECOMPRESSED_BATCH_BYTES)
+            .map_err(|e| broken(&e))?;
+        for record in set.iter().filter(|_| !header.is_control()) {
+            let record = record.map_err(|e| broken(&e))?;
+            if record.offset >= fetched.from {
+                ready.push_back(consumed(topic, partition, &header, &record));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn consumed(topic: &str, partition: i32, header: &BatchHeader, record: &Record<'_>) -> Consumed {
     let owned = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
     let headers = record.headers().map(|header| {
         (
@@ -313,8 +471,8 @@ fn consumed(key: &(String, i32), header: &BatchHeader, record: &Record<'_>) -> C
         )
     });
     Consumed {
-        topic: key.0.clone(),
-        partition: key.1,
+        topic: topic.to_owned(),
+        partition,
         offset: record.offset,
         timestamp: record.timestamp,
         is_append_time: header.timestamp_type() == TimestampType::LogAppendTime,
@@ -323,112 +481,4 @@ fn consumed(key: &(String, i32), header: &BatchHeader, record: &Record<'_>) -> C
         value: record.value.map(owned),
         headers: headers.collect(),
     }
-}
-
-struct Wanted {
-    topic: TopicView,
-    partition: i32,
-    from: Offset,
-    leader_epoch: LeaderEpoch,
-}
-
-/// The offset of a partition at a timestamp, or at one of ListOffsets' negative names; -1 where no
-/// record is that new.
-/// Deletes the records of a partition before an offset; returns where the log begins then.
-pub(crate) async fn delete_before(
-    cluster: &Cluster,
-    topic: &str,
-    partition: i32,
-    offset: Offset,
-) -> Result<Offset, ClientError> {
-    let deadline = cluster.machine().clock.now() + cluster.limit();
-    loop {
-        match ask_to_delete(cluster, topic, partition, offset).await {
-            Err(error) if error.is_retriable() && cluster.machine().clock.now() < deadline => {
-                cluster.reconsider(topic).await;
-            }
-            done => return done,
-        }
-    }
-}
-
-async fn ask_to_delete(
-    cluster: &Cluster,
-    topic: &str,
-    partition: i32,
-    offset: Offset,
-) -> Result<Offset, ClientError> {
-    let (_, _, connection) = cluster.leader(topic, partition).await?;
-    let request = DeleteRecordsRequest {
-        topics: vec![DeleteRecordsTopic {
-            name: topic.to_owned(),
-            partitions: vec![DeleteRecordsPartition {
-                partition_index: partition,
-                offset: offset.get(),
-                ..DeleteRecordsPartition::default()
-            }],
-            ..DeleteRecordsTopic::default()
-        }],
-        timeout_ms: i32::try_from(cluster.limit().as_millis()).unwrap_or(i32::MAX),
-        ..DeleteRecordsRequest::default()
-    };
-    let answer = connection.ask(&request, cluster.limit()).await?;
-    let deleted = answer
-        .topics
-        .first()
-        .and_then(|topic| topic.partitions.first());
-    let deleted = deleted.ok_or_else(|| ClientError::Codec("the answer is empty".to_owned()))?;
-    ClientError::check(deleted.error_code, None)?;
-    Ok(Offset(deleted.low_watermark))
-}
-
-pub(crate) async fn offset_at(
-    cluster: &Cluster,
-    topic: &str,
-    partition: i32,
-    timestamp: i64,
-) -> Result<Offset, ClientError> {
-    let deadline = cluster.machine().clock.now() + cluster.limit();
-    loop {
-        match ask_offset(cluster, topic, partition, timestamp).await {
-            Err(error) if error.is_retriable() && cluster.machine().clock.now() < deadline => {
-                cluster.reconsider(topic).await;
-            }
-            done => return done,
-        }
-    }
-}
-
-async fn ask_offset(
-    cluster: &Cluster,
-    topic: &str,
-    partition: i32,
-    timestamp: i64,
-) -> Result<Offset, ClientError> {
-    let (_, view, connection) = cluster.leader(topic, partition).await?;
-    let request = ListOffsetsRequest {
-        replica_id: -1,
-        topics: vec![ListOffsetsTopic {
-            name: topic.to_owned(),
-            partitions: vec![ListOffsetsPartition {
-                partition_index: partition,
-                current_leader_epoch: view.leader_epoch.get(),
-                timestamp,
-                ..ListOffsetsPartition::default()
-            }],
-            ..ListOffsetsTopic::default()
-        }],
-        ..ListOffsetsRequest::default()
-    };
-    let answer = connection.ask(&request, cluster.limit()).await?;
-    let found = answer
-        .topics
-        .first()
-        .and_then(|topic| topic.partitions.first());
-    let found = found.ok_or(ClientError::Broker {
-        code: ErrorCode::UnknownTopicOrPartition,
-        message: None,
-    })?;
-    ClientError::check(found.error_code, None)?;
-    Ok(Offset(found.offset))
 }

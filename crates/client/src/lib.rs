@@ -11,15 +11,16 @@ mod connection;
 mod consumer;
 mod error;
 mod machine;
+mod offsets;
 mod producer;
 mod quorum;
 
 pub use admin::{NewTopic, PartitionDescription, TopicDescription};
 pub use cluster::{Cluster, Node, PartitionView, TopicView};
 pub use connection::{Connection, Exchange};
-pub use consumer::{Consumed, Consumer, ConsumerOptions, Start};
+pub use consumer::{Consumed, Consumer, ConsumerOptions, FetchedBatches, Start};
 pub use error::ClientError;
 pub use machine::this_machine;
 pub use millrace_protocol::compression::Compression;
-pub use producer::{Acks, Produced, Producer, ProducerOptions, ToSend};
+pub use producer::{Acks, Outcome, Produced, Producer, ProducerOptions, ToSend};
 pub use quorum::{BrokerVersions, QuorumReplica, QuorumView, known_apis};

@@ -1,29 +1,36 @@
-//! Writes records: one batch in flight for each partition, retried until it is acknowledged or its
-//! time runs out.
+//! Writes records: gathered into batches, several on their way at once, sent again until they are
+//! acknowledged or their time runs out, and in order all the while.
 //!
-//! Each partition has a task of its own. What waits while a batch is in flight becomes the next
-//! batch, so batches grow under load without a timer, and order holds across retries.
+//! [`Producer::send`] puts a record into its partition's open batch; a task sends batches that are
+//! full or have lingered, those of all partitions of a leader in one request (`sender`). What waits
+//! while requests are under way grows into larger batches, so load needs no timer. `lane` holds the
+//! rules of sequences, order and retries.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+mod accumulator;
+mod identity;
+mod lane;
+mod plan;
+mod request;
+mod sender;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use millrace_model::{ErrorCode, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
-use millrace_protocol::batch::{BatchBuilder, BatchOptions, RecordHeader};
+use millrace_model::{Offset, Timestamp};
 use millrace_protocol::compression::Compression;
 use millrace_protocol::hash::partition_for_key;
-use millrace_protocol::messages::init_producer_id_request::InitProducerIdRequest;
-use millrace_protocol::messages::produce_request::{
-    PartitionProduceData, ProduceRequest, TopicProduceData,
-};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
-use crate::{ClientError, Cluster};
+use crate::{ClientError, Cluster, TopicView};
+use accumulator::{Accumulator, Target, record_bytes};
+use sender::Sender;
 
-/// Records that may wait for one partition before `send` itself waits.
-const QUEUED_RECORDS: usize = 10_000;
+/// Memory a record takes while it waits, beside its bytes: whom to tell, and its place in a batch.
+const RECORD_COST: usize = 64;
+/// Largest record that is taken at all; a batch's size is a 32-bit number.
+const MAX_RECORD_BYTES: usize = 1 << 30;
 
 /// Who must have a record before it counts as written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +53,15 @@ pub struct ProducerOptions {
     pub idempotent: bool,
     /// How batches are compressed.
     pub compression: Compression,
-    /// A batch is closed at this many bytes of keys and values.
+    /// A batch is closed at this many bytes, before compression.
     pub batch_bytes: usize,
     /// A batch waits this long for more records.
     pub linger: Duration,
+    /// Requests that may be on the way to one broker at once. Above one, a retry keeps the order
+    /// only of an idempotent producer, which has five at most of one partition.
+    pub max_in_flight: usize,
+    /// Bytes that records not acknowledged yet may take; beyond it [`Producer::send`] waits.
+    pub memory_bytes: usize,
     /// A record not acknowledged by then has failed; whether it was written is unknown.
     pub delivery_limit: Duration,
     /// A broker waits this long for the in-sync replicas.
@@ -64,6 +76,8 @@ impl Default for ProducerOptions {
             compression: Compression::None,
             batch_bytes: 16 * 1024,
             linger: Duration::ZERO,
+            max_in_flight: 5,
+            memory_bytes: 32 << 20,
             delivery_limit: Duration::from_secs(120),
             request_limit: Duration::from_secs(30),
         }
@@ -94,53 +108,110 @@ pub struct Produced {
     pub offset: Offset,
 }
 
-type Outcome = Result<Produced, Arc<ClientError>>;
+/// What became of a record.
+pub type Outcome = Result<Produced, Arc<ClientError>>;
 
-struct Queued {
-    record: ToSend,
-    outcome: oneshot::Sender<Outcome>,
-}
+/// Whom to tell what became of a record.
+type Done = Box<dyn FnOnce(Outcome) + Send>;
 
-/// Writes to any topic; clones share everything.
+/// Writes to any topic; clones share everything. When the last is dropped, what was sent is still
+/// written as far as the cluster allows.
 #[derive(Clone)]
-pub struct Producer(Arc<Shared>);
+pub struct Producer(Arc<Handle>);
+
+/// What every clone holds, so that the sender ends with the last of them.
+struct Handle(Arc<Shared>);
 
 struct Shared {
     cluster: Cluster,
     options: ProducerOptions,
-    identity: tokio::sync::OnceCell<(ProducerId, ProducerEpoch)>,
-    partitions: Mutex<BTreeMap<(String, i32), mpsc::Sender<Queued>>>,
-    turn: AtomicU64,
+    accumulator: Mutex<Accumulator>,
+    /// A permit for each byte that may still be taken.
+    memory: Semaphore,
+    /// How many wait for memory: then no batch lingers.
+    wanting_memory: AtomicUsize,
+    closed: AtomicBool,
+    wake: Notify,
 }
 
 impl Producer {
-    /// A producer; it asks for an identity with the first record.
+    /// A producer; it connects, and asks for an identity, with the first record.
     pub fn new(cluster: &Cluster, options: ProducerOptions) -> Producer {
-        Producer(Arc::new(Shared {
+        let machine = cluster.machine();
+        let options = ProducerOptions {
+            memory_bytes: options
+                .memory_bytes
+                .clamp(1, Semaphore::MAX_PERMITS.min(1 << 31)),
+            ..options
+        };
+        let first_turn = machine.random.u64() as usize & 0xffff;
+        let shared = Arc::new(Shared {
             cluster: cluster.clone(),
             options,
-            identity: tokio::sync::OnceCell::new(),
-            partitions: Mutex::default(),
-            turn: AtomicU64::new(0),
-        }))
+            accumulator: Mutex::new(Accumulator::new(options, first_turn)),
+            memory: Semaphore::new(options.memory_bytes),
+            wanting_memory: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            wake: Notify::new(),
+        });
+        machine.tasks.spawn(Sender::new(shared.clone()).run());
+        Producer(Arc::new(Handle(shared)))
     }
 
-    /// Queues a record; waits only while too many wait for its partition. The receiver tells what
-    /// became of it.
+    /// Queues a record; waits only for memory, or for a topic that is not known yet. The receiver
+    /// tells what became of it.
+    ///
+    /// # Errors
+    /// If the topic is unknown or the record too large; the record is not written then.
     pub async fn send(
         &self,
         topic: &str,
         record: ToSend,
     ) -> Result<oneshot::Receiver<Outcome>, ClientError> {
-        let partition = match record.partition {
-            Some(partition) => partition,
-            None => self.choose(topic, record.key.as_deref()).await?,
-        };
-        let (outcome, receiver) = oneshot::channel();
-        let queue = self.queue(topic, partition);
-        let queued = queue.send(Queued { record, outcome }).await;
-        queued.map_err(|_| ClientError::Codec("the producer has ended".to_owned()))?;
+        let (sender, receiver) = oneshot::channel();
+        // A caller that went away need not be told.
+        let tell = move |outcome| drop(sender.send(outcome));
+        self.send_then(topic, record, tell).await?;
         Ok(receiver)
+    }
+
+    /// The same with `done` called when its fate is known. It runs in the task that sends, so it
+    /// must be short and must not block.
+    ///
+    /// # Errors
+    /// As [`Producer::send`]; `done` is not called then.
+    pub async fn send_then(
+        &self,
+        topic: &str,
+        record: ToSend,
+        done: impl FnOnce(Outcome) + Send + 'static,
+    ) -> Result<(), ClientError> {
+        let shared = &self.0.0;
+        let bytes = record_bytes(&record);
+        if bytes > MAX_RECORD_BYTES || record.partition.is_some_and(|partition| partition < 0) {
+            let what = format!("a record of {bytes} bytes for {:?}", record.partition);
+            return Err(ClientError::Codec(format!("{what} cannot be written")));
+        }
+        let view = match record.partition {
+            Some(_) => None,
+            None => Some(self.view(topic).await?),
+        };
+        let target = match (record.partition, &record.key, &view) {
+            (Some(partition), _, _) => Target::Partition(partition),
+            (None, Some(key), Some(view)) => Target::Partition(partition_of(key, view)),
+            (None, _, view) => Target::Any(view.as_deref().expect("it was just looked up")),
+        };
+        let cost = (bytes + RECORD_COST).min(shared.options.memory_bytes);
+        shared.reserve(cost).await;
+        let clock = &shared.cluster.machine().clock;
+        let done = Box::new(done);
+        let news = shared
+            .accumulator()
+            .append(topic, target, &record, cost, done, clock);
+        if news {
+            shared.wake.notify_one();
+        }
+        Ok(())
     }
 
     /// Writes a record and waits for its acknowledgement.
@@ -150,244 +221,70 @@ impl Producer {
         outcome.await.unwrap_or_else(|_| Err(ended()))
     }
 
-    async fn choose(&self, topic: &str, key: Option<&[u8]>) -> Result<i32, ClientError> {
-        let view = match self.0.cluster.topic(topic).await {
-            Err(error) if error.is_retriable() => self.0.cluster.topic_ready(topic, true).await?,
-            view => view?,
-        };
-        let count = i32::try_from(view.partitions.len()).unwrap_or(i32::MAX);
-        Ok(match key {
-            Some(key) => partition_for_key(key, count),
-            None => {
-                let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
-                i32::try_from(turn % count.unsigned_abs().max(1) as u64).expect("an i32's rest")
+    async fn view(&self, topic: &str) -> Result<Arc<TopicView>, ClientError> {
+        let cluster = &self.0.0.cluster;
+        match cluster.topic(topic).await {
+            Err(error) if error.is_retriable() => {
+                cluster.topic_ready(topic, true).await.map(Arc::new)
             }
-        })
+            view => view,
+        }
     }
+}
 
-    fn queue(&self, topic: &str, partition: i32) -> mpsc::Sender<Queued> {
-        let mut partitions = self
-            .0
-            .partitions
+fn partition_of(key: &[u8], view: &TopicView) -> i32 {
+    let count = i32::try_from(view.partitions.len()).unwrap_or(i32::MAX);
+    partition_for_key(key, count.max(1))
+}
+
+impl Shared {
+    fn accumulator(&self) -> MutexGuard<'_, Accumulator> {
+        self.accumulator
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let key = (topic.to_owned(), partition);
-        let start = || {
-            let (sender, queue) = mpsc::channel(QUEUED_RECORDS);
-            let writer = PartitionWriter {
-                shared: self.0.clone(),
-                topic: topic.to_owned(),
-                partition,
-                queue,
-                sequence: Sequence(0),
-            };
-            self.0.cluster.machine().tasks.spawn(writer.run());
-            sender
-        };
-        partitions.entry(key).or_insert_with(start).clone()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes so many bytes of memory, waiting for them; batches are sent without lingering
+    /// meanwhile.
+    async fn reserve(&self, cost: usize) {
+        let permits = u32::try_from(cost).expect("a record's size is bounded");
+        if let Ok(permit) = self.memory.try_acquire_many(permits) {
+            return permit.forget();
+        }
+        let _wanting = Wanting::more(self);
+        self.wake.notify_one();
+        let permit = self.memory.acquire_many(permits).await;
+        permit.expect("it is never closed").forget();
+    }
+
+    fn is_in_a_hurry(&self) -> bool {
+        self.wanting_memory.load(Ordering::Relaxed) > 0 || self.is_closed()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 }
 
-/// Writes one partition's records, batch after batch.
-struct PartitionWriter {
-    shared: Arc<Shared>,
-    topic: String,
-    partition: i32,
-    queue: mpsc::Receiver<Queued>,
-    sequence: Sequence,
-}
+/// Counts someone who waits for memory, also where the wait is given up.
+struct Wanting<'a>(&'a AtomicUsize);
 
-impl PartitionWriter {
-    async fn run(mut self) {
-        let mut broken: Option<Arc<ClientError>> = None;
-        while let Some(first) = self.queue.recv().await {
-            let batch = self.collect(first).await;
-            let count = i32::try_from(batch.len()).expect("a batch is bounded by the queue");
-            let outcome = match &broken {
-                None => self.write(&batch).await.map_err(Arc::new),
-                Some(error) => Err(Arc::clone(error)),
-            };
-            if self.shared.options.idempotent {
-                // Whether the batch was written is unknown, so its sequences must not be used
-                // again: this partition takes nothing more.
-                broken = outcome.as_ref().err().cloned();
-            }
-            for (place, queued) in batch.into_iter().enumerate() {
-                let outcome = outcome.clone().map(|first| Produced {
-                    partition: self.partition,
-                    offset: if first.get() < 0 {
-                        first
-                    } else {
-                        first.plus(place as i64)
-                    },
-                });
-                // A caller that went away need not be told.
-                let _ = queued.outcome.send(outcome);
-            }
-            self.sequence = self.sequence.plus(count);
-        }
-    }
-
-    /// What waits, up to a batch, after lingering for it.
-    async fn collect(&mut self, first: Queued) -> Vec<Queued> {
-        let options = self.shared.options;
-        let mut bytes = size(&first.record);
-        let mut batch = vec![first];
-        let deadline = tokio::time::sleep(options.linger);
-        tokio::pin!(deadline);
-        while bytes < options.batch_bytes && batch.len() < QUEUED_RECORDS {
-            let next = match self.queue.try_recv() {
-                Ok(next) => Some(next),
-                Err(_) if options.linger.is_zero() => None,
-                Err(_) => tokio::select! {
-                    biased;
-                    next = self.queue.recv() => next,
-                    () = &mut deadline => None,
-                },
-            };
-            let Some(next) = next else { break };
-            bytes += size(&next.record);
-            batch.push(next);
-        }
-        batch
-    }
-
-    /// Writes a batch until it is acknowledged; the offset of its first record.
-    async fn write(&self, batch: &[Queued]) -> Result<Offset, ClientError> {
-        let clock = &self.shared.cluster.machine().clock;
-        let deadline = clock.now() + self.shared.options.delivery_limit;
-        let records = self.encode(batch).await?;
-        loop {
-            let error = match self.attempt(&records).await {
-                // The broker has the batch already and no longer knows at which offset.
-                Err(error) if error.code() == Some(ErrorCode::DuplicateSequenceNumber) => {
-                    return Ok(Offset(-1));
-                }
-                Err(error) => error,
-                Ok(first) => return Ok(first),
-            };
-            let again = error.is_retriable() || matches!(error, ClientError::Timeout { .. });
-            if !again || clock.now() >= deadline {
-                return Err(error);
-            }
-            self.shared.cluster.reconsider(&self.topic).await;
-        }
-    }
-
-    async fn encode(&self, batch: &[Queued]) -> Result<Bytes, ClientError> {
-        let options = self.shared.options;
-        let mut batch_options = BatchOptions {
-            compression: options.compression,
-            ..BatchOptions::default()
-        };
-        if options.idempotent {
-            let (id, epoch) = *self
-                .shared
-                .identity
-                .get_or_try_init(|| self.identify())
-                .await?;
-            batch_options.producer_id = id;
-            batch_options.producer_epoch = epoch;
-            batch_options.base_sequence = self.sequence;
-        }
-        let mut builder = BatchBuilder::new(batch_options);
-        let now = self.shared.cluster.machine().clock.wall();
-        for queued in batch {
-            let record = &queued.record;
-            let timestamp = record.timestamp.unwrap_or(now);
-            let headers: Vec<RecordHeader<'_>> = record
-                .headers
-                .iter()
-                .map(|(key, value)| RecordHeader {
-                    key: key.as_bytes(),
-                    value: value.as_deref(),
-                })
-                .collect();
-            builder.push(
-                timestamp,
-                record.key.as_deref(),
-                record.value.as_deref(),
-                &headers,
-            );
-        }
-        let built = builder
-            .build()
-            .map_err(|error| ClientError::Codec(error.to_string()))?;
-        Ok(built.freeze())
-    }
-
-    async fn identify(&self) -> Result<(ProducerId, ProducerEpoch), ClientError> {
-        let request = InitProducerIdRequest {
-            transactional_id: None,
-            transaction_timeout_ms: i32::MAX,
-            producer_id: -1,
-            producer_epoch: -1,
-            ..InitProducerIdRequest::default()
-        };
-        let cluster = &self.shared.cluster;
-        let deadline = cluster.machine().clock.now() + self.shared.options.delivery_limit;
-        loop {
-            let answer = cluster.ask(&request).await;
-            let checked = answer.and_then(|answer| {
-                ClientError::check(answer.error_code, None)?;
-                Ok((
-                    ProducerId(answer.producer_id),
-                    ProducerEpoch(answer.producer_epoch),
-                ))
-            });
-            match checked {
-                Err(error) if error.is_retriable() && cluster.machine().clock.now() < deadline => {
-                    cluster.reconsider(&self.topic).await;
-                }
-                checked => return checked,
-            }
-        }
-    }
-
-    async fn attempt(&self, records: &Bytes) -> Result<Offset, ClientError> {
-        let (topic, _, connection) = self
-            .shared
-            .cluster
-            .leader(&self.topic, self.partition)
-            .await?;
-        let options = self.shared.options;
-        let request = ProduceRequest {
-            acks: match options.acks {
-                Acks::None => 0,
-                Acks::Leader => 1,
-                Acks::All => -1,
-            },
-            timeout_ms: i32::try_from(options.request_limit.as_millis()).unwrap_or(i32::MAX),
-            topic_data: vec![TopicProduceData {
-                name: &self.topic,
-                topic_id: topic.id.0,
-                partition_data: vec![PartitionProduceData {
-                    index: self.partition,
-                    records: Some(records),
-                    ..PartitionProduceData::default()
-                }],
-                ..TopicProduceData::default()
-            }],
-            ..ProduceRequest::default()
-        };
-        if options.acks == Acks::None {
-            connection.tell(&request).await?;
-            return Ok(Offset(-1));
-        }
-        let answer = connection.ask(&request, options.request_limit).await?;
-        let partition = answer
-            .responses
-            .first()
-            .and_then(|topic| topic.partition_responses.first());
-        let partition = partition.ok_or_else(|| {
-            ClientError::Codec("an answer to Produce without the partition".to_owned())
-        })?;
-        ClientError::check(partition.error_code, partition.error_message.clone())?;
-        Ok(Offset(partition.base_offset))
+impl<'a> Wanting<'a> {
+    fn more(shared: &'a Shared) -> Wanting<'a> {
+        shared.wanting_memory.fetch_add(1, Ordering::Relaxed);
+        Wanting(&shared.wanting_memory)
     }
 }
 
-fn size(record: &ToSend) -> usize {
-    let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-    len(&record.key) + len(&record.value)
+impl Drop for Wanting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::Release);
+        self.0.wake.notify_one();
+    }
 }

@@ -16,7 +16,9 @@ mod validate;
 pub use builder::{BatchBuilder, BatchOptions, rewritten};
 pub use control::ControlType;
 pub use error::{BatchError, RecordFault};
-pub use header::{BatchHeader, HEADER_BYTES, TimestampType, check_crc, set_max_timestamp, stamp};
+pub use header::{
+    BatchHeader, HEADER_BYTES, TimestampType, check_crc, renumber, set_max_timestamp, stamp,
+};
 pub use iter::{Batches, RawBatch, batches};
 pub use record::{Record, RecordHeader, RecordSet};
 pub use validate::{Origin, RecordRefusal, Refusal, Rules, Validated, validate};

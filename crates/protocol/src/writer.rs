@@ -161,12 +161,6 @@ impl Writer {
         Ok(())
     }
 
-    /// Moves what `other` holds in its buffer behind what is here; `other` keeps its memory.
-    pub(crate) fn append(&mut self, other: &mut Writer) {
-        self.tail.extend_from_slice(&other.tail);
-        other.tail.clear();
-    }
-
     /// Plain bytes, shared rather than copied unless they are few.
     pub fn share(&mut self, bytes: &Bytes) {
         if bytes.len() < MIN_SHARED_BYTES {

@@ -38,7 +38,6 @@ pub struct BatchOptions {
 pub struct BatchBuilder {
     options: BatchOptions,
     records: Writer,
-    scratch: Writer,
     count: i32,
     last_offset_delta: i32,
     base_timestamp: Timestamp,
@@ -68,7 +67,6 @@ impl BatchBuilder {
         BatchBuilder {
             options,
             records: Writer::new(),
-            scratch: Writer::new(),
             count: 0,
             last_offset_delta: -1,
             base_timestamp: Timestamp::NONE,
@@ -107,22 +105,37 @@ impl BatchBuilder {
         if self.count == 0 {
             self.base_timestamp = timestamp;
         }
-        let body = &mut self.scratch;
-        body.i8(0);
-        body.varlong(timestamp.get().wrapping_sub(self.base_timestamp.get()));
-        body.varint(offset_delta);
-        put_byte_string(body, key);
-        put_byte_string(body, value);
-        body.varint(length_of(headers.len()));
+        let timestamp_delta = timestamp.get().wrapping_sub(self.base_timestamp.get());
+        let body_length = 1
+            + varlong_bytes(timestamp_delta)
+            + varlong_bytes(offset_delta.into())
+            + byte_string_bytes(key)
+            + byte_string_bytes(value)
+            + varlong_bytes(headers.len() as i64)
+            + headers.iter().map(header_bytes).sum::<usize>();
+        let records = &mut self.records;
+        records.varint(length_of(body_length));
+        records.i8(0);
+        records.varlong(timestamp_delta);
+        records.varint(offset_delta);
+        put_byte_string(records, key);
+        put_byte_string(records, value);
+        records.varint(length_of(headers.len()));
         for header in headers {
-            put_byte_string(body, Some(header.key));
-            put_byte_string(body, header.value);
+            put_byte_string(records, Some(header.key));
+            put_byte_string(records, header.value);
         }
-        self.records.varint(length_of(body.len()));
-        self.records.append(body);
         self.count += 1;
         self.last_offset_delta = offset_delta;
         self.max_timestamp = self.max_timestamp.max(timestamp);
+    }
+
+    /// Names the idempotent producer and the sequence of the first record, which are often known
+    /// only when the batch is full.
+    pub fn number(&mut self, id: ProducerId, epoch: ProducerEpoch, base_sequence: Sequence) {
+        self.options.producer_id = id;
+        self.options.producer_epoch = epoch;
+        self.options.base_sequence = base_sequence;
     }
 
     /// How many records there are.
@@ -214,6 +227,24 @@ fn put_byte_string(out: &mut Writer, bytes: Option<&[u8]>) {
         }
         None => out.varint(-1),
     }
+}
+
+/// Bytes of a signed varint.
+fn varlong_bytes(value: i64) -> usize {
+    let zigzag = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    let bits = u64::BITS - (zigzag | 1).leading_zeros();
+    bits.div_ceil(7) as usize
+}
+
+fn byte_string_bytes(bytes: Option<&[u8]>) -> usize {
+    match bytes {
+        Some(bytes) => varlong_bytes(bytes.len() as i64) + bytes.len(),
+        None => 1,
+    }
+}
+
+fn header_bytes(header: &RecordHeader<'_>) -> usize {
+    byte_string_bytes(Some(header.key)) + byte_string_bytes(header.value)
 }
 
 /// A length as records write it.

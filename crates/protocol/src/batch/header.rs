@@ -16,6 +16,10 @@ const LEADER_EPOCH_AT: usize = 12;
 const CRC_AT: usize = 17;
 const ATTRIBUTES_AT: usize = 21;
 const MAX_TIMESTAMP_AT: usize = 35;
+const PRODUCER_ID_AT: usize = 43;
+const PRODUCER_EPOCH_AT: usize = 51;
+const BASE_SEQUENCE_AT: usize = 53;
+const RECORD_COUNT_AT: usize = 57;
 
 const COMPRESSION_MASK: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;
@@ -242,6 +246,18 @@ pub fn set_max_timestamp(batch: &mut [u8], timestamp_type: TimestampType, max: T
     };
     batch[ATTRIBUTES_AT..ATTRIBUTES_AT + 2].copy_from_slice(&attributes.to_be_bytes());
     batch[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&max.get().to_be_bytes());
+    write_crc(batch);
+}
+
+/// Gives a batch another producer, epoch and base sequence in place, and the checksum with them.
+/// `batch` is one whole batch.
+///
+/// # Panics
+/// If `batch` is shorter than a header; parse it first.
+pub fn renumber(batch: &mut [u8], id: ProducerId, epoch: ProducerEpoch, base: Sequence) {
+    batch[PRODUCER_ID_AT..PRODUCER_EPOCH_AT].copy_from_slice(&id.get().to_be_bytes());
+    batch[PRODUCER_EPOCH_AT..BASE_SEQUENCE_AT].copy_from_slice(&epoch.get().to_be_bytes());
+    batch[BASE_SEQUENCE_AT..RECORD_COUNT_AT].copy_from_slice(&base.get().to_be_bytes());
     write_crc(batch);
 }
 
