@@ -142,9 +142,10 @@ impl Sessions {
         silent.map(|(id, _)| *id).collect()
     }
 
-    /// When the next session may end.
-    pub fn next_deadline(&self) -> Option<Duration> {
-        self.brokers.values().map(|s| s.ends(self.timeout)).min()
+    /// When the next session may end, of those that last beyond `after`.
+    pub fn next_deadline(&self, after: Duration) -> Option<Duration> {
+        let ends = self.brokers.values().map(|s| s.ends(self.timeout));
+        ends.filter(|end| *end > after).min()
     }
 
     /// The lowest image version among live sessions of brokers that serve, `except` left out:
@@ -237,6 +238,16 @@ mod tests {
         assert!(!sessions.is_taken(ID, ms(101)));
         sessions.stream_began(ID, EPOCH, ms(200));
         assert!(sessions.is_live(ID, ms(1199)));
+    }
+
+    #[test]
+    fn the_next_end_is_that_of_a_session_that_lasts() {
+        let mut sessions = sessions();
+        sessions.heard(BrokerId(2), EPOCH, ImageVersion(3), ms(400));
+        assert_eq!(sessions.next_deadline(ms(0)), Some(ms(1000)));
+        // Whoever has been silent for long is looked at no more.
+        assert_eq!(sessions.next_deadline(ms(1000)), Some(ms(1400)));
+        assert_eq!(sessions.next_deadline(ms(1400)), None);
     }
 
     #[test]

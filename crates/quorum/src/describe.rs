@@ -15,8 +15,9 @@ use openraft::async_runtime::watch::WatchReceiver;
 use crate::types::{Place, RaftId};
 use crate::{Inner, Raft};
 
-/// How often the leader looks at how far the others have come.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often the leader looks at how far the others have come, beside when it is asked: while they
+/// have everything, that they had it then is all there is to remember.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How far a member of the quorum has come.
 #[derive(Clone, Debug, PartialEq, Eq)]

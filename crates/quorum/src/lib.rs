@@ -23,6 +23,7 @@ mod machine;
 mod members;
 mod network;
 mod options;
+mod pacing;
 mod raft_service;
 mod registering;
 mod session;

@@ -21,8 +21,7 @@ use millrace_rpc::tonic::Status;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::Inner;
-use crate::control_wire;
+use crate::{Inner, SessionSettings, control_wire};
 
 /// Messages that may wait in a stream.
 const STREAM_DEPTH: usize = 16;
@@ -64,6 +63,8 @@ struct Shared {
     state: watch::Sender<SessionState>,
     wishes: watch::Sender<Wishes>,
     last_contact: Mutex<Instant>,
+    /// Whether the controller has answered within the last moments.
+    in_touch: watch::Sender<bool>,
     /// The controller that had been silent when another took its place, and until when the new one
     /// cannot know that yet.
     replaced: Mutex<Option<(BrokerId, Instant)>>,
@@ -113,6 +114,7 @@ impl BrokerSession {
             }),
             wishes: watch::Sender::default(),
             last_contact: Mutex::new(inner.host.clock.now()),
+            in_touch: watch::Sender::new(false),
             replaced: Mutex::new(None),
             ended: watch::Sender::new(false),
         });
@@ -147,6 +149,11 @@ impl BrokerSession {
     /// When the controller last answered (the session's start, before it ever did).
     pub fn last_contact(&self) -> Instant {
         *lock(&self.0.last_contact)
+    }
+
+    /// Whether the controller has answered within the last two or three heartbeats.
+    pub fn in_touch(&self) -> watch::Receiver<bool> {
+        self.0.in_touch.subscribe()
     }
 
     /// The brokers that clients had better not be sent to, though they are not fenced: those whose
@@ -194,6 +201,66 @@ impl BrokerSession {
     }
 }
 
+/// When the next heartbeat leaves.
+struct Rhythm {
+    interval: Duration,
+    limit: Duration,
+    /// When the controller answered last.
+    heard: Instant,
+    /// When the next one leaves at the latest; nothing before the registration is confirmed.
+    next: Option<Instant>,
+    /// One is on its way.
+    awaited: bool,
+    /// Something changed since it was sent.
+    dirty: bool,
+}
+
+impl Rhythm {
+    fn new(settings: &SessionSettings, now: Instant) -> Rhythm {
+        Rhythm {
+            interval: settings.heartbeat_interval,
+            limit: settings.session_timeout,
+            heard: now,
+            next: None,
+            awaited: false,
+            dirty: false,
+        }
+    }
+
+    /// The controller has answered. The next heartbeat waits a little longer than the interval, for
+    /// one of the quorum's to travel with.
+    fn answered(&mut self, now: Instant, hurry: bool) {
+        self.heard = now;
+        self.awaited = false;
+        self.next = Some(match (self.next, hurry) {
+            (None, _) => now,
+            (Some(_), true) => now + LEAST_INTERVAL,
+            (Some(_), false) => now + self.interval * 5 / 4,
+        });
+    }
+
+    fn hurry(&mut self, least: Duration) {
+        self.dirty = true;
+        self.next = self.next.map(|at| at.min(self.heard + least));
+    }
+
+    /// Whether a heartbeat may leave together with one of the quorum's.
+    fn rides(&self, now: Instant) -> bool {
+        !self.awaited && self.next.is_some() && now >= self.heard + self.interval * 3 / 4
+    }
+
+    /// When to send, or to give the controller up.
+    fn beat_at(&self) -> Instant {
+        let next = self.next.filter(|_| !self.awaited);
+        next.unwrap_or(self.heard + self.limit)
+    }
+
+    /// When the controller counts as out of touch.
+    fn quiet_at(&self) -> Instant {
+        self.heard + silence(self.interval)
+    }
+}
+
 type Incoming = BoxStream<'static, Result<SessionDown, Status>>;
 
 struct Keeper {
@@ -209,6 +276,7 @@ impl Keeper {
             if let Err(status) = self.session().await {
                 tracing::debug!(%status, "no session with the controller");
             }
+            self.shared.in_touch.send_if_modified(std::mem::take);
             let pause = Duration::from_millis(self.inner.host.random.range(RETRY_MS));
             tokio::time::sleep(pause).await;
         }
@@ -254,25 +322,19 @@ impl Keeper {
         let mut wishes = self.shared.wishes.subscribe();
         let mut standing = self.inner.standing.clone();
         let leader = standing.borrow_and_update().leader;
-        let mut heard = self.inner.host.clock.now();
-        let mut next_beat: Option<Instant> = None;
-        // A beat is on its way; something changed since it was sent.
-        let (mut awaited, mut dirty) = (false, false);
+        let mut pulse = self.inner.members.pulse();
+        let clock = self.inner.host.clock.clone();
+        let mut rhythm = Rhythm::new(&self.inner.settings, clock.now());
         loop {
-            let beat_at = next_beat.filter(|_| !awaited).unwrap_or(heard + limit);
-            tokio::select! {
+            let now_due = tokio::select! {
                 biased;
                 message = down.next() => {
                     self.take(message.ok_or_else(gone)??)?;
-                    heard = self.inner.host.clock.now();
-                    *lock(&self.shared.last_contact) = heard;
-                    awaited = false;
-                    let hurry = dirty || self.shared.wishes.borrow().shutdown;
-                    next_beat = Some(match (next_beat, hurry) {
-                        (None, _) => heard,
-                        (Some(_), true) => heard + LEAST_INTERVAL,
-                        (Some(_), false) => heard + self.inner.settings.heartbeat_interval,
-                    });
+                    let hurry = rhythm.dirty || self.shared.wishes.borrow().shutdown;
+                    rhythm.answered(clock.now(), hurry);
+                    *lock(&self.shared.last_contact) = rhythm.heard;
+                    self.shared.in_touch.send_if_modified(|in_touch| !std::mem::replace(in_touch, true));
+                    false
                 }
                 changed = standing.changed() => {
                     changed.map_err(|_| gone())?;
@@ -280,23 +342,32 @@ impl Keeper {
                         self.shared.note_replaced(leader.map(|id| id.node));
                         return Err(Status::aborted("the controller has changed"));
                     }
+                    false
                 }
                 _ = wishes.changed() => {
-                    dirty = true;
-                    next_beat = next_beat.map(|_| heard);
+                    rhythm.hurry(Duration::ZERO);
+                    false
                 }
                 _ = self.images.changed() => {
-                    dirty = true;
-                    next_beat = next_beat.map(|at| at.min(heard + LEAST_INTERVAL));
+                    rhythm.hurry(LEAST_INTERVAL);
+                    false
                 }
-                () = tokio::time::sleep_until(beat_at) => {
-                    if awaited || next_beat.is_none() {
+                _ = pulse.changed() => rhythm.rides(clock.now()),
+                () = tokio::time::sleep_until(rhythm.quiet_at()), if *self.shared.in_touch.borrow() => {
+                    self.shared.in_touch.send_replace(false);
+                    false
+                }
+                () = tokio::time::sleep_until(rhythm.beat_at()) => {
+                    if rhythm.awaited || rhythm.next.is_none() {
                         return Err(silent());
                     }
-                    let wishes = wishes.borrow_and_update().clone();
-                    up.send(self.beat(&wishes)).await.map_err(|_| gone())?;
-                    (awaited, dirty) = (true, false);
+                    true
                 }
+            };
+            if now_due {
+                let wishes = wishes.borrow_and_update().clone();
+                up.send(self.beat(&wishes)).await.map_err(|_| gone())?;
+                (rhythm.awaited, rhythm.dirty) = (true, false);
             }
         }
     }
@@ -351,5 +422,47 @@ impl Keeper {
             }
             None => Err(Status::invalid_argument("an empty message")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rhythm(now: Instant) -> Rhythm {
+        let settings = SessionSettings {
+            session_timeout: Duration::from_millis(1000),
+            heartbeat_interval: Duration::from_millis(100),
+        };
+        let mut rhythm = Rhythm::new(&settings, now);
+        rhythm.answered(now, false);
+        // The one that follows the registration at once.
+        assert_eq!(rhythm.beat_at(), now);
+        rhythm.answered(now, false);
+        rhythm
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_heartbeat_travels_with_the_quorums_or_leaves_a_little_later() {
+        let now = Instant::now();
+        let after = |ms| now + Duration::from_millis(ms);
+        let mut rhythm = rhythm(now);
+        assert!(!rhythm.rides(after(20)), "the last one has just left");
+        assert!(rhythm.rides(after(90)));
+        assert_eq!(rhythm.beat_at(), after(125));
+        rhythm.awaited = true;
+        assert!(!rhythm.rides(after(200)), "one at a time");
+        assert_eq!(rhythm.beat_at(), after(1000), "the controller is given up");
+        assert_eq!(rhythm.quiet_at(), after(250));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_do_not_wait_for_the_next_heartbeat() {
+        let now = Instant::now();
+        let mut rhythm = rhythm(now);
+        rhythm.hurry(LEAST_INTERVAL);
+        assert_eq!(rhythm.beat_at(), now + LEAST_INTERVAL);
+        rhythm.hurry(Duration::ZERO);
+        assert_eq!(rhythm.beat_at(), now);
     }
 }

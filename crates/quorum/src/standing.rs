@@ -24,20 +24,17 @@ pub(crate) struct Standing {
 
 impl Standing {
     fn of(raft: &Raft) -> Standing {
-        let metrics = raft.metrics();
-        let metrics = metrics.borrow_watched();
+        let last_log = raft.data_metrics().borrow_watched().last_log;
+        let server = raft.server_metrics();
+        let server = server.borrow_watched();
         Standing {
-            me: metrics.id,
-            term: metrics.current_term,
-            vote: metrics.vote,
-            leader: metrics.current_leader,
-            last_log: metrics.last_log_index,
-            membership: metrics.membership_config.clone(),
-            stopped: metrics
-                .running_state
-                .as_ref()
-                .err()
-                .map(|fatal| fatal.to_string()),
+            me: server.id,
+            term: server.vote.leader_id().term,
+            vote: server.vote,
+            leader: server.current_leader,
+            last_log: last_log.map(|last| last.index),
+            membership: server.membership_config.clone(),
+            stopped: None,
         }
     }
 
@@ -64,24 +61,41 @@ impl Standing {
     }
 }
 
-/// Follows openraft's metrics; ends with it.
+/// Follows openraft's metrics; ends with it. Those of the server change with the standing only, and
+/// not, as the others do, with every message.
 pub(crate) fn follow(raft: &Raft, tasks: &Tasks) -> watch::Receiver<Standing> {
     let (sender, receiver) = watch::channel(Standing::of(raft));
     let raft = raft.clone();
     tasks.spawn(async move {
-        let mut metrics = raft.metrics();
-        while metrics.changed().await.is_ok() {
+        let (mut server, mut data) = (raft.server_metrics(), raft.data_metrics());
+        loop {
             let now = Standing::of(&raft);
+            let empty = now.last_log.is_none();
             sender.send_if_modified(|standing| {
                 let changed = standing.differs(&now);
                 *standing = now;
                 changed
             });
+            // Whether there is a log at all matters once.
+            let changed = match empty {
+                false => server.changed().await,
+                true => tokio::select! {
+                    biased;
+                    changed = server.changed() => changed,
+                    changed = data.changed() => changed,
+                },
+            };
+            if changed.is_err() {
+                break;
+            }
         }
+        let why = raft.metrics().borrow_watched().running_state.clone().err();
         sender.send_modify(|standing| {
-            standing
-                .stopped
-                .get_or_insert_with(|| "it was shut down".to_owned());
+            *standing = Standing::of(&raft);
+            standing.stopped = Some(match why {
+                Some(fatal) => fatal.to_string(),
+                None => "it was shut down".to_owned(),
+            });
         });
     });
     receiver

@@ -16,6 +16,7 @@ use crate::machine::{Machine, Published};
 use crate::members::Members;
 use crate::network::Network;
 use crate::options::{QuorumOptions, Timing};
+use crate::pacing::Pacing;
 use crate::types::RaftId;
 use crate::{Inner, Quorum, Raft, SessionSettings, describe, registering, standing};
 
@@ -133,6 +134,7 @@ fn assemble(
 ) -> Arc<Inner> {
     let host = options.host;
     let standing = standing::follow(&raft, &host.control);
+    let (heartbeat, patience) = (options.timing.heartbeat, options.timing.election_min / 2);
     let settings = Settings {
         timing: options.timing,
         session_timeout: options.session_timeout,
@@ -163,6 +165,17 @@ fn assemble(
         standing.clone(),
     );
     host.control.spawn(elections.run());
+    if options.is_controller {
+        let pacing = Pacing {
+            raft: raft.clone(),
+            host: host.clone(),
+            members: members.clone(),
+            standing: standing.clone(),
+            heartbeat,
+            patience,
+        };
+        host.control.spawn(pacing.run());
+    }
     Arc::new(Inner {
         raft,
         log,

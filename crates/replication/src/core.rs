@@ -287,6 +287,17 @@ impl Core {
         self.ask_for_isr(now, fx);
     }
 
+    /// Whether time alone may change something here, so that [`Core::tick`] must be called now and
+    /// then: a leader has followers that lack something, or a request to repeat.
+    pub fn needs_time(&self, now: Moment) -> bool {
+        match &self.state {
+            State::Leader(leader) => {
+                leader.needs_time(self.bounds.log_end, self.high_watermark, now)
+            }
+            _ => false,
+        }
+    }
+
     /// Takes over where the log stands; what was deleted was committed.
     fn look_at(&mut self, log: &dyn LogView) {
         self.bounds = log.bounds();

@@ -11,6 +11,7 @@ use millrace_model::{
 };
 use millrace_rpc::Channels;
 use millrace_storage::{LogSettings, Store};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::replicas::Events;
@@ -89,6 +90,11 @@ pub trait ControllerLink: Send + Sync + 'static {
     fn alter_partitions(&self, changes: Vec<IsrChange>) -> BoxFuture<'static, Vec<bool>>;
     /// When the controller was heard of last.
     fn last_contact(&self) -> Instant;
+    /// Whether the controller answers this broker. As long as it does, nobody is told in vain that
+    /// this broker lives: the controller knows.
+    fn in_touch(&self) -> watch::Receiver<bool> {
+        watch::channel(false).1
+    }
     /// The log of a replica is open, and lies in this directory; the controller should know if it
     /// believes otherwise. Must be short.
     fn opened(&self, id: PartitionId, directory: DirectoryId) {

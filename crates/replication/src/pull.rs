@@ -12,7 +12,7 @@ use millrace_rpc::proto::replication as proto;
 use millrace_rpc::proto::replication::replication_server::SERVICE_NAME;
 use millrace_rpc::tonic::Status;
 use millrace_rpc::{Messages, Outgoing, Purpose, in_one_piece};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::message::{Ack, Join, Refuse, StreamId};
@@ -235,6 +235,7 @@ impl Task {
             ..Default::default()
         };
         let heartbeat = self.shared.settings.session_timeout / 4;
+        let in_touch = self.shared.link.in_touch();
         let says = |link: Option<Arc<Link>>, consumed: &Arc<Consumed>| {
             outgoing(Says {
                 link,
@@ -242,6 +243,7 @@ impl Task {
                 hello: Some(hello.clone()),
                 consumed: consumed.clone(),
                 heartbeat,
+                in_touch: in_touch.clone(),
                 closing: closing.clone(),
             })
         };
@@ -331,7 +333,18 @@ struct Says {
     hello: Option<proto::FollowerMessage>,
     consumed: Arc<Consumed>,
     heartbeat: Duration,
+    /// Whether this broker hears of the controller.
+    in_touch: watch::Receiver<bool>,
     closing: CancellationToken,
+}
+
+/// Resolves when it is time to say nothing but that this broker lives. A leader that does not hear
+/// of the controller may go on as long as its followers speak; where they all hear of it, it has
+/// none to lead for.
+async fn alone(in_touch: &mut watch::Receiver<bool>, heartbeat: Duration) {
+    // Whoever cannot be asked is not in touch.
+    let _ = in_touch.wait_for(|in_touch| !*in_touch).await;
+    tokio::time::sleep(heartbeat).await;
 }
 
 fn outgoing(state: Says) -> Outgoing {
@@ -345,13 +358,12 @@ fn outgoing(state: Says) -> Outgoing {
                 () = state.closing.cancelled() => return None,
                 () = link.filled.notified() => {}
                 () = state.consumed.changed.notified() => {}
-                () = tokio::time::sleep(state.heartbeat) => {}
+                () = alone(&mut state.in_touch, state.heartbeat) => {}
             },
             None => tokio::select! {
                 biased;
                 () = state.closing.cancelled() => return None,
                 () = state.consumed.changed.notified() => {}
-                () = tokio::time::sleep(state.heartbeat) => {}
             },
         }
         let mut message = match &state.link {

@@ -52,6 +52,8 @@ pub(crate) struct Inner {
     link: Option<Arc<Link>>,
     /// Joins in a row that led nowhere.
     failed_joins: u32,
+    /// Looked at again and again, as long as time may change something.
+    stirring: bool,
 }
 
 /// The log as the core sees it; nothing before it is open.
@@ -115,6 +117,7 @@ impl Replica {
             watchers: Vec::new(),
             link: None,
             failed_joins: 0,
+            stirring: false,
         };
         Arc::new(Replica {
             id,
@@ -188,7 +191,21 @@ impl Replica {
         if !fx.is_empty() {
             self.note(&mut inner, fx, todo);
         }
+        if !inner.stirring && inner.core.needs_time(now) {
+            inner.stirring = true;
+            self.shared.stirring.add(self.clone());
+        }
         value
+    }
+
+    /// Time has passed. False once it may change nothing here any more.
+    pub(crate) fn tick(self: &Arc<Self>, todo: &mut Todo) -> bool {
+        self.decide(todo, |inner, _, now, fx| {
+            inner.core.tick(now, fx);
+            inner.tidy();
+            inner.stirring = inner.core.needs_time(now) || !inner.nobody_waits();
+            inner.stirring
+        })
     }
 
     /// Decides under the lock and does what follows.

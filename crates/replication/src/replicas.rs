@@ -11,7 +11,7 @@ use millrace_storage::{LogSettings, StoreEvents};
 use tokio::sync::mpsc;
 
 use crate::clock::ActiveClock;
-use crate::core::{Follow, IsrOutcome, IsrRequest, Lead, Part, Role, Rules, View};
+use crate::core::{Follow, IsrOutcome, IsrRequest, Lead, Part, Rules, View};
 use crate::metrics::ReplicationMetrics;
 use crate::options::{Assignment, Following, IsrChange, Leadership, ReplicaOptions};
 use crate::push;
@@ -243,22 +243,18 @@ fn beat(session: Duration) -> Duration {
     (session / 5).clamp(Duration::from_millis(10), Duration::from_millis(200))
 }
 
-/// Lets leaders look for followers that lag, and for requests to repeat.
+/// Lets leaders look for followers that lag, and for requests to repeat. While no leader has a
+/// reason to, time stands still, and nobody is woken for it.
 async fn tick(shared: Arc<Shared>, beat: Duration) {
-    let mut interval = tokio::time::interval(beat);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        interval.tick().await;
+        shared.stirring.any().await;
+        shared.clock.beat();
+        tokio::time::sleep(beat).await;
         shared.clock.beat();
         let mut todo = Todo::default();
-        for replica in shared.replicas() {
-            replica.decide(&mut todo, |inner, _, now, fx| {
-                if matches!(inner.core.role(), Role::Leader { .. }) {
-                    inner.core.tick(now, fx);
-                    inner.tidy();
-                }
-            });
-        }
+        let mut stirring = shared.stirring.take();
+        stirring.retain(|replica| replica.tick(&mut todo));
+        shared.stirring.put_back(stirring);
         todo.carry_out(&shared);
     }
 }

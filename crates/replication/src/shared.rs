@@ -8,7 +8,7 @@ use millrace_host::Host;
 use millrace_model::{BrokerId, PartitionId};
 use millrace_rpc::Channels;
 use millrace_storage::Store;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::ActiveClock;
@@ -33,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) clock: ActiveClock,
     pub(crate) stopping: CancellationToken,
     pub(crate) counters: Counters,
+    pub(crate) stirring: Stirring,
     view: RwLock<Arc<View>>,
     shards: Vec<RwLock<BTreeMap<PartitionId, Arc<Replica>>>>,
     sessions: Mutex<BTreeMap<BrokerId, Arc<Session>>>,
@@ -40,6 +41,40 @@ pub(crate) struct Shared {
     next_stream: AtomicU64,
     requests: mpsc::UnboundedSender<(Arc<Replica>, IsrRequest)>,
     deleting: watch::Sender<BTreeSet<PartitionId>>,
+}
+
+/// The replicas for which time matters: few of many, and none on an idle broker.
+#[derive(Default)]
+pub(crate) struct Stirring {
+    replicas: Mutex<Vec<Arc<Replica>>>,
+    first: Notify,
+}
+
+impl Stirring {
+    pub(crate) fn add(&self, replica: Arc<Replica>) {
+        let mut replicas = lock(&self.replicas);
+        replicas.push(replica);
+        if replicas.len() == 1 {
+            self.first.notify_one();
+        }
+    }
+
+    /// Resolves once there is one.
+    pub(crate) async fn any(&self) {
+        while lock(&self.replicas).is_empty() {
+            self.first.notified().await;
+        }
+    }
+
+    /// Takes them all out.
+    pub(crate) fn take(&self) -> Vec<Arc<Replica>> {
+        std::mem::take(&mut lock(&self.replicas))
+    }
+
+    /// Puts back those that still stir.
+    pub(crate) fn put_back(&self, still: Vec<Arc<Replica>>) {
+        lock(&self.replicas).extend(still);
+    }
 }
 
 /// What happened since the start.
@@ -93,6 +128,7 @@ impl Shared {
             clock,
             stopping: CancellationToken::new(),
             counters: Counters::default(),
+            stirring: Stirring::default(),
             view: RwLock::default(),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             sessions: Mutex::default(),

@@ -46,6 +46,10 @@ impl Queue {
         woken.extend(self.waiting.drain(..).map(|(_, sender)| sender));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Forgets callers that have given up.
     pub(crate) fn tidy(&mut self) {
         self.waiting.retain(|(_, sender)| !sender.is_closed());

@@ -24,7 +24,9 @@ use crate::identity::{self, Identity};
 /// far above what a well-behaved peer needs.
 const MAX_OPEN_CALLS: u32 = 1024;
 
-pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// How often a connection without traffic is tried. What must be noticed sooner, a dead leader or
+/// controller, has heartbeats of its own; each try wakes two processes.
+pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a stopping server lets open calls end.

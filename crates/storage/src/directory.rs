@@ -31,8 +31,9 @@ pub(crate) struct Shared {
     pub(crate) next_log: AtomicU64,
     /// The wall clock as far as it is believed where records are deleted by it.
     pub(crate) trusted_clock: Mutex<TrustedClock>,
-    /// Told when a log start moved, so that it becomes durable before long.
-    pub(crate) start_moved: Notify,
+    /// Told when something is to be done before long: a log start that moved is to become durable,
+    /// a full disk to be watched.
+    pub(crate) attention: Notify,
 }
 
 impl Shared {
@@ -70,6 +71,8 @@ pub(crate) struct Directory {
     pub(crate) writing_epochs: Mutex<()>,
     /// A log start moved since the last checkpoint.
     pub(crate) starts_moved: AtomicBool,
+    /// A high watermark moved since the last checkpoint, or logs came or went.
+    pub(crate) high_watermarks_moved: AtomicBool,
     /// Files that were given another name and are to be removed later.
     pub(crate) trash: Mutex<Trash>,
 }
@@ -94,6 +97,23 @@ impl Directory {
     /// Why it is offline.
     pub(crate) fn reason(&self) -> String {
         self.offline.get().cloned().unwrap_or_default()
+    }
+
+    /// A write found no space.
+    pub(crate) fn note_full(&self, shared: &Shared) {
+        if !self.full.swap(true, Ordering::Relaxed) {
+            let directory = self.path.display();
+            tracing::warn!(%directory, "no space left: appends are refused until there is");
+            shared.attention.notify_one();
+        }
+    }
+
+    /// High watermarks must be written down again.
+    pub(crate) fn note_high_watermarks(&self) {
+        // Others write here too: not more often than it must be.
+        if !self.high_watermarks_moved.load(Ordering::Relaxed) {
+            self.high_watermarks_moved.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Takes the directory offline; only the first call is told on. May touch the disk.

@@ -202,6 +202,7 @@ impl Log {
     /// seconds and is no more than a hint then.
     pub fn note_high_watermark(&self, offset: Offset) {
         self.state().high_watermark = offset;
+        self.directory.note_high_watermarks();
     }
 
     /// The high watermark noted last, within the log's bounds.

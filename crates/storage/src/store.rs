@@ -189,6 +189,7 @@ impl Store {
             return Ok(None);
         };
         log.state().mode = Mode::Deleted;
+        log.directory.note_high_watermarks();
         if log.is_offline() {
             return Err(StorageError::Offline(log.directory.reason()));
         }
@@ -313,6 +314,7 @@ impl Inner {
             }
         };
         let (directory, writer) = (open.directory.clone(), open.writer.clone());
+        directory.note_high_watermarks();
         let log = Log::new(id, topic, directory, self.shared.clone(), writer, state);
         self.logs
             .write()

@@ -36,6 +36,11 @@ impl Trash {
         self.waiting.len() < MAX_WAITING
     }
 
+    /// When the first of them is due.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.waiting.first_key_value().map(|((due, _), _)| *due)
+    }
+
     /// Lets something wait.
     pub(crate) fn add(&mut self, due: Instant, path: PathBuf, kind: Kind) {
         self.waiting.insert((due, path), kind);

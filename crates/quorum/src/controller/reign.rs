@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use millrace_metadata::{Batch, Decision, Image, Sessions, decide};
 use millrace_model::{BrokerEpoch, BrokerId};
 use openraft::errors::{ClientWriteError, RaftError};
-use tokio::time::{Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Interval, interval_at};
 
 use super::{Controller, Event, Pending, decision};
 use crate::Raft;
@@ -18,8 +18,12 @@ use crate::hello::{self, Probe};
 use crate::options::Bootstrap;
 use crate::types::{Applied, Proposal, TypeConfig};
 
-/// How often sessions are looked at.
-const SWEEP: Duration = Duration::from_millis(25);
+/// Sessions are looked at when one may end, when heartbeats come, and this often at least: time in
+/// which the controller does not run does not count against them, so it must be seen to run.
+const SWEEP: Duration = Duration::from_millis(125);
+
+/// They are looked at no more often than this.
+const LEAST_SWEEP: Duration = Duration::from_millis(10);
 
 /// Records of one batch; what is beyond goes into the next.
 const MAX_RECORDS: usize = 20_000;
@@ -58,14 +62,13 @@ pub(super) struct Reign<'a> {
     in_flight: Option<InFlight>,
     /// A decision to fence is queued or in flight.
     fencing: Option<tokio::sync::oneshot::Receiver<()>>,
-    sweep: Interval,
+    swept: Instant,
     balance: Option<Interval>,
 }
 
 impl<'a> Reign<'a> {
     pub(super) fn new(controller: &'a mut Controller, term: u64) -> Reign<'a> {
-        let mut sweep = tokio::time::interval(SWEEP);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let swept = controller.host.clock.now();
         let balance = controller.settings.balance.map(|balance| {
             interval_at(
                 controller.host.clock.now() + balance.interval,
@@ -80,7 +83,7 @@ impl<'a> Reign<'a> {
             queue: VecDeque::new(),
             in_flight: None,
             fencing: None,
-            sweep,
+            swept,
             balance,
         }
     }
@@ -92,6 +95,7 @@ impl<'a> Reign<'a> {
             if self.in_flight.is_none() {
                 self.propose();
             }
+            let next_sweep = self.next_sweep();
             tokio::select! {
                 biased;
                 changed = self.controller.standing.changed() => {
@@ -100,20 +104,36 @@ impl<'a> Reign<'a> {
                     }
                 }
                 outcome = outcome_of(&mut self.in_flight) => self.settle(outcome),
-                _ = self.sweep.tick() => {
-                    if self.controller.is_cut_off() {
-                        self.controller.members.fall_silent();
-                    }
-                    self.look_at_sessions();
-                }
+                () = tokio::time::sleep_until(next_sweep) => self.sweep(),
                 () = next_balance(&mut self.balance) => self.propose_balance(),
                 event = self.controller.events.recv() => match event {
-                    Some(event) => self.take(event),
+                    Some(event) => {
+                        self.take(event);
+                        if self.controller.host.clock.now() >= self.swept + LEAST_SWEEP {
+                            self.sweep();
+                        }
+                    }
                     None => break,
                 },
             }
         }
         self.end();
+    }
+
+    fn next_sweep(&self) -> Instant {
+        let least = self.swept + SWEEP;
+        let swept = self.swept.duration_since(self.controller.began);
+        let ends = self.sessions.next_deadline(swept);
+        let ends = ends.map_or(least, |ends| self.controller.began + ends);
+        ends.min(least).max(self.swept + LEAST_SWEEP)
+    }
+
+    fn sweep(&mut self) {
+        self.swept = self.controller.host.clock.now();
+        if self.controller.is_cut_off() {
+            self.controller.members.fall_silent();
+        }
+        self.look_at_sessions();
     }
 
     fn begin(&mut self) {

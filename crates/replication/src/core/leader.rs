@@ -124,6 +124,18 @@ impl Leader {
         self.isr.iter().chain(&self.elr).any(|id| *id != me)
     }
 
+    /// Whether a follower may come to lag too far, a caller may give up waiting, or a request must
+    /// wait for its moment. All else that changes the ISR is an event of its own.
+    pub(crate) fn needs_time(&self, log_end: Offset, high_watermark: Offset, now: Moment) -> bool {
+        let waits = matches!(self.request, Request::None(from) if from > now);
+        let lacks = |follower: &Progress| follower.durable_end != Some(log_end);
+        let counts = |follower: &Progress| follower.may_join || self.isr.contains(&follower.id);
+        waits
+            || self.unconfirmed.is_some()
+            || high_watermark != log_end
+            || self.followers.iter().any(|f| lacks(f) && counts(f))
+    }
+
     pub(crate) fn validate(&self, me: BrokerId, bounds: &LogBounds) {
         assert!(self.isr.contains(&me), "a leader outside its ISR");
         assert!(
@@ -528,4 +540,117 @@ fn parting(join: &Join, log: &dyn LogView) -> Option<Truncate> {
         end,
         log_start,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use millrace_model::{PartitionId, TopicId, Uuid};
+
+    use super::*;
+    use crate::core::{IsrOutcome, Part, PeerView, Rules};
+
+    /// A log of so many records, all of them durable.
+    struct Records(i64);
+
+    impl LogView for Records {
+        fn bounds(&self) -> LogBounds {
+            LogBounds {
+                log_start: Offset::ZERO,
+                log_end: Offset(self.0),
+                durable_end: Offset(self.0),
+            }
+        }
+
+        fn last_epoch(&self) -> LeaderEpoch {
+            LeaderEpoch(3)
+        }
+
+        fn end_offset_for(&self, _: LeaderEpoch) -> (LeaderEpoch, Offset) {
+            (LeaderEpoch(3), Offset(self.0))
+        }
+    }
+
+    const FOLLOWER: BrokerId = BrokerId(2);
+    const LATER: Moment = Duration::from_secs(1);
+
+    fn peer(epoch: i64) -> PeerView {
+        PeerView {
+            epoch: BrokerEpoch(epoch),
+            fenced: false,
+            shutting_down: false,
+        }
+    }
+
+    /// Broker 1 leads with broker 2 in sync; both logs are empty.
+    fn leader() -> Core {
+        let view = View {
+            own_epoch: Some(BrokerEpoch(11)),
+            brokers: [(BrokerId(1), peer(11)), (FOLLOWER, peer(12))].into(),
+        };
+        let id = PartitionId {
+            topic: TopicId(Uuid([1; 16])),
+            index: 0,
+        };
+        let mut core = Core::new(id, BrokerId(1), Rules::default(), Arc::new(view));
+        let (log, now, mut fx) = (Records(0), Moment::ZERO, Effects::default());
+        core.opened(&log, Offset::ZERO, now, &mut fx);
+        let lead = Lead {
+            epoch: LeaderEpoch(3),
+            replicas: vec![BrokerId(1), FOLLOWER],
+            isr: vec![BrokerId(1), FOLLOWER],
+            min_isr: 1,
+            ..Lead::default()
+        };
+        core.assign(Part::Lead(lead), &log, now, &mut fx);
+        core.job_done(Job::MakeDurable(LeaderEpoch(3)), &log, now, &mut fx);
+        let join = Join {
+            stream: StreamId(7),
+            broker_epoch: BrokerEpoch(12),
+            epoch: LeaderEpoch(3),
+            round: 1,
+            log_start: Offset::ZERO,
+            log_end: Offset::ZERO,
+            last_epoch: LeaderEpoch::NONE,
+        };
+        core.join(FOLLOWER, join, &log, &mut fx);
+        acknowledge(&mut core, 0);
+        core
+    }
+
+    fn acknowledge(core: &mut Core, end: i64) {
+        let ack = Ack {
+            broker_epoch: BrokerEpoch(12),
+            epoch: LeaderEpoch(3),
+            durable_end: Offset(end),
+            log_start: Offset::ZERO,
+            synced: true,
+        };
+        core.ack(FOLLOWER, ack, LATER, &mut Effects::default());
+    }
+
+    #[test]
+    fn time_matters_while_a_follower_lacks_something() {
+        let mut core = leader();
+        assert!(!core.needs_time(LATER), "nothing is to be waited for");
+        core.log_moved(&Records(1), LATER, &mut Effects::default());
+        assert!(core.needs_time(LATER), "the follower may come to lag");
+        acknowledge(&mut core, 1);
+        assert!(!core.needs_time(LATER));
+    }
+
+    #[test]
+    fn time_matters_until_a_refused_request_may_be_repeated() {
+        let mut core = leader();
+        core.log_moved(&Records(1), LATER, &mut Effects::default());
+        let (late, mut fx) = (LATER * 100, Effects::default());
+        core.tick(late, &mut fx);
+        let request = fx.isr.expect("the silent follower is to leave the ISR");
+        acknowledge(&mut core, 1);
+        core.isr_answered(&request, IsrOutcome::Refused, late, &mut Effects::default());
+        assert!(core.needs_time(late));
+        assert!(!core.needs_time(late + LATER * 100));
+    }
 }

@@ -189,6 +189,11 @@ impl Inner {
         Err(AppendFailure::TimedOut)
     }
 
+    /// Whether no caller waits for the log to get anywhere.
+    pub(crate) fn nobody_waits(&self) -> bool {
+        self.commits.is_empty() && self.durables.is_empty()
+    }
+
     /// Forgets callers that have given up.
     pub(crate) fn tidy(&mut self) {
         self.commits.tidy();

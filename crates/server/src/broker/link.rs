@@ -8,6 +8,7 @@ use millrace_metadata::{Recovery, decide};
 use millrace_model::{BrokerId, DirectoryId};
 use millrace_quorum::{BrokerSession, Quorum};
 use millrace_replication::{ControllerLink, IsrChange};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// The quorum, and this broker's session with it.
@@ -63,6 +64,13 @@ impl ControllerLink for Link {
         match self.session.get() {
             Some(session) => session.last_contact(),
             None => self.clock.now(),
+        }
+    }
+
+    fn in_touch(&self) -> watch::Receiver<bool> {
+        match self.session.get() {
+            Some(session) => session.in_touch(),
+            None => watch::channel(false).1,
         }
     }
 

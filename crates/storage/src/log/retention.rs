@@ -71,7 +71,7 @@ impl Log {
     /// The log start moved: it becomes durable soon, and segments before it are deleted.
     pub(super) fn start_moved(&self, removed: Vec<Offset>) {
         self.directory.starts_moved.store(true, Ordering::Relaxed);
-        self.shared.start_moved.notify_one();
+        self.shared.attention.notify_one();
         if !removed.is_empty() {
             self.submit(Job::Remove {
                 log: self.arc(),

@@ -5,7 +5,6 @@
 //! checkpoint gathers its offsets under the same lock under which it writes them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use millrace_host::disk::OpenMode;
 use millrace_model::{Offset, PartitionId, TopicName};
@@ -259,9 +258,4 @@ pub(crate) fn sync_names(shared: &Shared, log: &Log) -> Result<(), StorageError>
         log.state().unborn = false;
     }
     Ok(())
-}
-
-/// Whether a log start moved since the last call.
-pub(crate) fn take_starts_moved(directory: &Directory) -> bool {
-    directory.starts_moved.swap(false, Ordering::Relaxed)
 }

@@ -60,7 +60,7 @@ pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryRepor
         producer_expiration: options.producer_expiration,
         next_log: AtomicU64::new(0),
         trusted_clock: Mutex::default(),
-        start_moved: Notify::new(),
+        attention: Notify::new(),
     });
     let mut opening = Opening::default();
     for wanted in &options.directories {
@@ -217,6 +217,7 @@ fn look(disk: &dyn Disk, wanted: &LogDirectory) -> Result<Found, StorageError> {
         kept: Mutex::default(),
         writing_epochs: Mutex::default(),
         starts_moved: AtomicBool::new(false),
+        high_watermarks_moved: AtomicBool::new(true),
         trash: Mutex::default(),
     };
     Ok(Found {

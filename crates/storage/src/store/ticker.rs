@@ -1,7 +1,7 @@
 //! What a store does by the clock: checkpoints, retention, another try on full disks, forgotten
 //! producers, files whose time has come.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -10,14 +10,18 @@ use tokio::time::Instant;
 
 use super::checkpoints::{self, Which};
 use super::{Inner, Open};
+use crate::directory::Directory;
 use crate::error::StorageError;
 use crate::lock;
 use crate::log::Log;
 use crate::trash;
 use crate::writer::Job;
 
-/// How often it looks what is due: a full disk that has room again is noticed within this.
+/// How often it looks while a disk is full: that there is room again is noticed within this.
 const TICK: Duration = Duration::from_millis(200);
+
+/// How often it looks if nothing is due, for the sake of the clock that must be read.
+const IDLE_TICK: Duration = Duration::from_secs(2);
 
 /// A log start that moves becomes durable this much later, together with others.
 const GATHER_STARTS: Duration = Duration::from_millis(5);
@@ -27,6 +31,13 @@ struct Due {
     recovery_points: Instant,
     high_watermarks: Instant,
     retention: Instant,
+}
+
+impl Due {
+    fn first(&self) -> Instant {
+        let checkpoint = self.recovery_points.min(self.high_watermarks);
+        checkpoint.min(self.retention)
+    }
 }
 
 /// What is to be done now.
@@ -48,11 +59,12 @@ pub(super) async fn run(store: Weak<Inner>) {
         high_watermarks: start + options.high_watermark_checkpoint_interval,
         retention: start + options.initial_task_delay,
     };
+    let mut next = start;
     loop {
         tokio::select! {
             biased;
-            () = shared.start_moved.notified() => tokio::time::sleep(GATHER_STARTS).await,
-            () = tokio::time::sleep(TICK) => {}
+            () = shared.attention.notified() => tokio::time::sleep(GATHER_STARTS).await,
+            () = tokio::time::sleep_until(next) => {}
         }
         let Some(inner) = store.upgrade() else { return };
         if inner.closed.load(Ordering::SeqCst) {
@@ -77,6 +89,13 @@ pub(super) async fn run(store: Weak<Inner>) {
             now: shared.trusted_now(),
         };
         tick(&inner, work, now).await;
+        next = due.first().min(now + IDLE_TICK);
+        for open in &inner.directories {
+            next = match open.directory.is_full() {
+                true => next.min(now + TICK),
+                false => next.min(lock(&open.directory.trash).next_due().unwrap_or(next)),
+            };
+        }
     }
 }
 
@@ -112,9 +131,13 @@ async fn tick(inner: &Arc<Inner>, work: Work, now: Instant) {
         let worker = inner.clone();
         tasks.blocking(move || worker.retain(work.now)).await;
     }
-    let mut directories = inner.directories.iter();
-    let moved = directories.any(|open| open.directory.starts_moved.load(Ordering::Relaxed));
-    if work.which.recovery_points || work.which.high_watermarks || moved {
+    let any = |flag: fn(&Directory) -> &AtomicBool| {
+        let mut directories = inner.directories.iter();
+        directories.any(|open| flag(&open.directory).load(Ordering::Relaxed))
+    };
+    let starts = any(|directory| &directory.starts_moved);
+    let marks = work.which.high_watermarks && any(|directory| &directory.high_watermarks_moved);
+    if work.which.recovery_points || marks || starts {
         let worker = inner.clone();
         tasks.blocking(move || worker.checkpoint(work)).await;
     }
@@ -155,8 +178,14 @@ impl Inner {
     fn checkpoint(&self, work: Work) {
         for open in &self.directories {
             let logs = self.logs_of(&open.directory);
-            let moved = checkpoints::take_starts_moved(&open.directory);
+            let moved = open.directory.starts_moved.swap(false, Ordering::Relaxed);
+            let directory = &open.directory;
+            let marks = work.which.high_watermarks
+                && directory
+                    .high_watermarks_moved
+                    .swap(false, Ordering::Relaxed);
             let which = Which {
+                high_watermarks: marks,
                 log_starts: work.which.log_starts || moved,
                 ..work.which
             };

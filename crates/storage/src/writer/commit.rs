@@ -157,10 +157,7 @@ impl Writer {
     }
 
     fn wait_for_space(&mut self, log: &Arc<Log>, work: Work) {
-        if !self.directory.full.swap(true, Ordering::Relaxed) {
-            let directory = self.directory.path.display();
-            tracing::warn!(%directory, "no space left: appends are refused until there is");
-        }
+        self.directory.note_full(&self.shared);
         put_back(log, work, &StorageError::NoSpace);
         self.stalled.insert(log.number, log.clone());
     }

@@ -6,7 +6,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use millrace_host::Disk;
@@ -31,7 +30,7 @@ impl Writer {
         match self.remove_segments(log, &bases) {
             Ok(()) => {}
             Err(StorageError::NoSpace) => {
-                self.directory.full.store(true, Ordering::Relaxed);
+                self.directory.note_full(&self.shared);
                 self.unremoved.push((log.clone(), bases));
             }
             Err(error) => self.directory.fail(&self.shared, error.to_string()),
