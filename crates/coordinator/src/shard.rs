@@ -94,7 +94,9 @@ pub struct Marker {
 ///   remembered it returns as records.
 /// - [`replay`](Shard::replay) is the only writer of replicated state, alike when a record was just
 ///   appended and when a log is loaded, so that any prefix of a log gives the state its leader had.
-/// - One decision at a time: its records are appended and replayed before the next one is asked for.
+/// - A decision is asked for only when the records of all earlier ones that it could see have been
+///   appended and replayed. Requests about different groups do not see each other's, so theirs may
+///   share a batch; everything else may see anything.
 /// - A failed append applies nothing. The driver answers the callers among the effects' replies with
 ///   an error, and they ask again; soft state is such that asking again works.
 /// - When leadership is lost the shard is dropped with its waiting callers, whom the driver answers

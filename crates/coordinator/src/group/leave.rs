@@ -36,17 +36,17 @@ pub(crate) fn leave(
     if replicated.consumer(&request.group_id).is_some() {
         return consumer::leave(replicated, soft, context, asker, request);
     }
-    if classic::seen(replicated, soft, &request.group_id).is_none() {
-        return refuse(&asker, ErrorCode::UnknownMemberId);
-    }
-    let group = soft.group(&request.group_id);
     let mut effects = Effects::default();
     let mut members = Vec::new();
+    // Without members, and without a group, each of them is unknown.
+    let group = soft.groups.get_mut(request.group_id.as_str());
+    let Some(group) = group.filter(|group| group.classic.is_some()) else {
+        let unknown = |identity| member_answer(identity, ErrorCode::UnknownMemberId);
+        members.extend(request.members.into_iter().map(unknown));
+        return asker.answer(answer(&asker, members));
+    };
     for identity in request.members {
-        let code = match group.classic {
-            Some(_) => leave_one(group, &identity, &mut effects),
-            None => ErrorCode::UnknownMemberId,
-        };
+        let code = leave_one(group, &identity, &mut effects);
         members.push(member_answer(identity, code));
     }
     if members.iter().any(|member| member.error_code == 0) {

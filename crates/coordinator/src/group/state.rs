@@ -26,7 +26,6 @@ pub(crate) struct Replicated {
 
 /// A group, as the log has it. A group that only commits offsets is a classic one without members.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(dead_code)] // Nothing makes consumer groups yet.
 pub(crate) enum Group {
     /// Its members agree on an assignment among themselves.
     Classic(Recorded),
@@ -79,7 +78,6 @@ pub(crate) struct SoftGroup {
 
 /// What a group waits for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(dead_code)] // Nothing makes consumer groups yet.
 pub(crate) enum Timer {
     /// The members of a classic group have had time to join.
     Join,

@@ -142,7 +142,7 @@ fn an_unused_member_id_can_leave_too() {
 fn leaving_needs_a_group() {
     check(
         "> leave a
-         a leave: UNKNOWN_MEMBER_ID
+         a leave: NONE a=UNKNOWN_MEMBER_ID
          > leave a group=none
          a leave: INVALID_GROUP_ID
          > join a v=3
