@@ -1,6 +1,7 @@
 //! What a group's topics look like, in one number that changes when any of them does (Kafka methods
 //! `Utils.computeTopicHash`, `Utils.computeGroupHash`): XXH3 over the same bytes, so that a log
-//! written by one is not a reason for the other to rebalance.
+//! written by one is no reason for the other to rebalance. (It is one where two replicas of a
+//! partition share a rack: Kafka hashes such a rack twice.)
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,7 +97,53 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
+    use millrace_model::{TopicId, TopicName, Uuid};
+
     use super::*;
+
+    /// One topic, of two partitions, with replicas of the first on two racks.
+    struct Orders;
+
+    impl Topics for Orders {
+        fn version(&self) -> u64 {
+            1
+        }
+
+        fn by_name(&self, name: &str) -> Option<Topic> {
+            let id = Uuid(((0x1000u128 << 64) + 1).to_be_bytes()).into();
+            (name == "orders").then_some(Topic { id, partitions: 2 })
+        }
+
+        fn name_of(&self, _: TopicId) -> Option<TopicName> {
+            None
+        }
+
+        fn racks_of(&self, _: TopicId, partition: i32) -> Vec<Arc<str>> {
+            match partition {
+                0 => vec!["a".into(), "b".into()],
+                _ => Vec::new(),
+            }
+        }
+
+        fn each(&self, _: &mut dyn FnMut(&TopicName, Topic)) {}
+    }
+
+    /// Values that hash4j gives for the calls that Kafka makes.
+    #[test]
+    fn topics_and_groups_are_hashed_as_kafka_does() {
+        let orders = Orders.by_name("orders").unwrap();
+        assert_eq!(
+            topic_hash("orders", orders, &Orders) as i64,
+            -583733526234811413
+        );
+        let mut state = State::default();
+        let hash = |state: &State| metadata_hash(state, &Orders, &mut TopicHashes::default());
+        assert_eq!(hash(&state), 0);
+        for name in ["orders", "unknown"] {
+            state.derived.topics.insert(name.into(), 1);
+        }
+        assert_eq!(hash(&state), 4787655378384214837);
+    }
 
     /// Values that hash4j 0.22 gives for the same calls.
     #[test]

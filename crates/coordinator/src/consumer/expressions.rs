@@ -61,7 +61,8 @@ pub(super) fn resolve(work: &mut Work<'_>, groups: &mut Groups) -> bool {
             work.decide(record);
         }
     }
-    if all {
+    if all && !changed {
+        // Only once there is nothing to record: a record may not be appended.
         soft(groups, work.id).resolve(version, now);
     }
     changed

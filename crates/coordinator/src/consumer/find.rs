@@ -60,6 +60,10 @@ fn fixed(work: &mut Work<'_>, claim: Claim<'_>, instance: &str) -> Result<Arc<Me
     };
     if claim.epoch.is_some() && !member.is_classic() && member.epoch != LEAVING_FOR_A_WHILE {
         let new = claim.member;
+        if *id == *new {
+            // Its answer was lost, and it asks again. Kafka refuses it until its session ends.
+            return Ok(member);
+        }
         return Refusal::err(
             ErrorCode::UnreleasedInstanceId,
             format!(

@@ -4,10 +4,13 @@
 
 mod bench;
 mod classic_members;
+mod client;
 mod expressions;
 mod fencing;
+mod hostile;
 mod joining;
 mod migration;
+mod model;
 mod script;
 mod settings;
 mod static_members;

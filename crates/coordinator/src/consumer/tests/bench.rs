@@ -93,6 +93,11 @@ pub(super) struct Bench {
     asked: u64,
     /// The next decision's records are not appended.
     pub loses_append: bool,
+    /// Of the next decision's records, where they may be split, so many are appended before the
+    /// leader dies.
+    pub tears_at: Option<usize>,
+    /// Whether the group is looked through after each decision.
+    pub is_checked: bool,
 }
 
 impl Bench {
@@ -106,6 +111,8 @@ impl Bench {
             replies: BTreeMap::new(),
             asked: 0,
             loses_append: false,
+            tears_at: None,
+            is_checked: true,
         };
         bench.decide(Input::Loaded);
         bench
@@ -147,24 +154,40 @@ impl Bench {
         self.carry_out(effects);
     }
 
-    fn carry_out(&mut self, effects: Effects<Record, Response>) {
+    fn carry_out(&mut self, mut effects: Effects<Record, Response>) {
         if std::mem::take(&mut self.loses_append) && !effects.records.is_empty() {
             return;
         }
-        for record in effects.records {
+        if let Some(place) = self.tears_at.take().filter(|_| !effects.records.is_empty()) {
+            let appended = if effects.atomic {
+                0
+            } else {
+                place % effects.records.len()
+            };
+            effects.records.truncate(appended);
+            effects.replies.clear();
+            self.append(effects.records);
+            self.fail_over();
+            return;
+        }
+        self.append(effects.records);
+        if let Some(state) = self.state().filter(|_| self.is_checked) {
+            state.validate();
+        }
+        for (ReplyTo(to), response) in effects.replies {
+            let earlier = self.replies.insert(to, response);
+            assert!(earlier.is_none(), "one answer for one question");
+        }
+    }
+
+    fn append(&mut self, records: Vec<Record>) {
+        for record in records {
             let key = record.encode_key().unwrap();
             let value = record.encode_value().unwrap();
             let read = decoded(&key, value.as_ref());
             assert_eq!(read, record, "a record is read as it was written");
             self.groups.replay(read, origin(self.log.len()));
             self.log.push((key, value));
-        }
-        if let Some(state) = self.state() {
-            state.validate();
-        }
-        for (ReplyTo(to), response) in effects.replies {
-            let earlier = self.replies.insert(to, response);
-            assert!(earlier.is_none(), "one answer for one question");
         }
     }
 
@@ -188,10 +211,16 @@ impl Bench {
     /// What the first records of the log give.
     pub fn replayed(&self, records: usize) -> Groups {
         let mut groups = Groups::default();
-        for (offset, (key, value)) in self.log[..records].iter().enumerate() {
-            groups.replay(decoded(key, value.as_ref()), origin(offset));
+        for offset in 0..records {
+            self.apply_to(&mut groups, offset);
         }
         groups
+    }
+
+    /// Applies one record of the log to a shard.
+    pub fn apply_to(&self, groups: &mut Groups, offset: usize) {
+        let (key, value) = &self.log[offset];
+        groups.replay(decoded(key, value.as_ref()), origin(offset));
     }
 
     /// What the log gives once each key's newest record is all that is left of it.
@@ -203,13 +232,21 @@ impl Bench {
             .map(|(offset, (key, _))| (key, offset))
             .collect();
         let mut groups = Groups::default();
-        for (offset, (key, value)) in self.log.iter().enumerate() {
+        for (offset, (key, _)) in self.log.iter().enumerate() {
             if newest[key] == offset {
-                groups.replay(decoded(key, value.as_ref()), origin(offset));
+                self.apply_to(&mut groups, offset);
             }
         }
         groups
     }
+}
+
+/// A number that the environment may set, for longer runs.
+pub(super) fn from_environment(name: &str, default: u32) -> u32 {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
 }
 
 fn origin(offset: usize) -> Origin {

@@ -42,10 +42,25 @@ fn topics_that_come_and_go_are_noticed() {
 }
 
 #[test]
+fn topics_whose_record_is_lost_are_noticed_again() {
+    check(
+        "topic logs-a 1
+         a join - regex=logs-.* => 2 logs-a:0
+         a beat => 2 .
+         +11000
+         topic logs-b 1
+         lose append
+         a beat => nothing
+         a beat => 3 logs-a:0 logs-b:0",
+    );
+}
+
+#[test]
 fn not_every_new_topic_is_a_pass_over_all() {
     check(
         "topic logs-a 1
          a join - regex=logs-.* => 2 logs-a:0
+         a beat => 2 .
          +2000
          topic logs-b 1
          a beat => 2 .

@@ -37,6 +37,16 @@ fn it_may_come_back_under_its_own_id() {
 }
 
 #[test]
+fn it_may_ask_again_when_its_answer_was_lost() {
+    check(
+        "topic t 2
+         a join t instance=i => 2 t:0,1
+         a join t => 2 t:0,1
+         b join t instance=i => UNRELEASED_INSTANCE_ID",
+    );
+}
+
+#[test]
 fn one_that_does_not_come_back_is_out() {
     check(
         "topic t 2
