@@ -5,6 +5,7 @@
 //! it. Magic 0 and 1 are read, not written.
 
 mod builder;
+mod compacted;
 mod control;
 mod error;
 mod header;
@@ -14,6 +15,7 @@ mod record;
 mod validate;
 
 pub use builder::{BatchBuilder, BatchOptions, rewritten};
+pub use compacted::{emptied, retained};
 pub use control::ControlType;
 pub use error::{BatchError, RecordFault};
 pub use header::{

@@ -17,8 +17,7 @@ use millrace_storage::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
-use crate::config::log_settings;
+use crate::config::{Config, cleaner_options, log_settings};
 use crate::coordinator::{Coordinator, Groups};
 
 /// Keeps the replicas of this broker as the newest image wants them.
@@ -110,6 +109,7 @@ impl Reconciler {
                          --entity-default"
                     );
                 }
+                self.store.set_cleaner(cleaner_options(&config.settings));
                 self.config = Arc::new(config);
                 self.settings.send_replace(self.config.clone());
             }

@@ -83,6 +83,7 @@ pub(crate) struct Persisted {
     pub(crate) recovery_points: Offsets,
     pub(crate) log_starts: Offsets,
     pub(crate) high_watermarks: Offsets,
+    pub(crate) cleaned: Offsets,
 }
 
 impl Directory {

@@ -24,6 +24,7 @@
 
 mod batch;
 mod checkpoint;
+mod cleaner;
 mod directory;
 mod epochs;
 mod error;
@@ -51,7 +52,9 @@ pub use log::{Appended, Bounds, FoundByTime, Log};
 pub use meta::MetaProperties;
 pub use plan::{Part, ReadPlan};
 pub use producers::ProducerInfo;
-pub use settings::{LogDirectory, LogSettings, StoreEvents, StoreOptions, TimestampType};
+pub use settings::{
+    CleanerOptions, LogDirectory, LogSettings, StoreEvents, StoreOptions, TimestampType,
+};
 pub use store::{DirectoryState, RecoveryReport, Store};
 
 /// Locks, also after a panic elsewhere: what is behind our locks is changed in one go.

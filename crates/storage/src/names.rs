@@ -16,6 +16,8 @@ pub(crate) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 pub(crate) const SOUND: &str = ".millrace-sound";
 /// The directory's identity.
 pub(crate) const META_PROPERTIES: &str = "meta.properties";
+/// Below these offsets logs are compacted.
+pub(crate) const CLEANED: &str = "cleaner-offset-checkpoint";
 /// Below these offsets everything is durable.
 pub(crate) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 /// First offsets.

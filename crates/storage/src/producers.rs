@@ -250,6 +250,12 @@ impl Producers {
         }
     }
 
+    /// The first offset of the oldest transaction that is open.
+    pub(crate) fn first_open_transaction(&self) -> Option<Offset> {
+        let starts = self.by_id.values().filter_map(|p| p.transaction_start);
+        starts.min()
+    }
+
     /// Forgets producers that have been silent for longer than `span` and have no transaction open.
     pub(crate) fn expire(&mut self, now: Timestamp, span: Duration) {
         let expired = |producer: &Producer| {

@@ -5,6 +5,8 @@
 //! and what lies behind is cut off. Damage before the recovery point is another matter: that was
 //! durable, so the log is not opened, and nothing of it is touched.
 
+mod swaps;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -100,19 +102,9 @@ impl Recovery<'_> {
             .doing("listing", self.directory)?
         {
             let name = entry.name;
-            if name.ends_with(".swap") {
-                let why = format!("{name} is left of an interrupted compaction");
-                return Err(StorageError::corrupt(self.directory, why));
-            }
-            if [".deleted", ".cleaned", ".tmp"]
-                .iter()
-                .any(|suffix| name.ends_with(suffix))
-            {
-                remove_file(self.disk, &self.directory.join(&name))?;
-            } else {
-                self.names.insert(name);
-            }
+            self.names.insert(name);
         }
+        swaps::complete(self.disk, self.directory, &mut self.names)?;
         let files: Vec<(Offset, FileKind)> = self
             .names
             .iter()

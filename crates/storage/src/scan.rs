@@ -55,6 +55,14 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// A scan that verifies checksums, from `position` on.
+    pub(crate) fn whole_from(file: &'a dyn DiskFile, position: u64, end: u64) -> Scanner<'a> {
+        Scanner {
+            chunk: WHOLE_BUFFER_BYTES,
+            ..Scanner::heads(file, position, end)
+        }
+    }
+
     /// Where the next batch begins.
     pub(crate) fn position(&self) -> u64 {
         self.position

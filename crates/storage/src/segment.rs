@@ -69,7 +69,7 @@ impl Segment {
         };
         let limit = settings.segment_bytes.min(MAX_SEGMENT_BYTES);
         self.size + batch.size as u64 > limit
-            || waited > settings.segment_ms - self.jitter_ms
+            || waited > settings.max_segment_ms() - self.jitter_ms
             || self.index.is_full(settings.segment_index_bytes)
             || index::relative(self.base, batch.last_offset()).is_none()
     }

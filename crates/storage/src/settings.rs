@@ -40,8 +40,61 @@ pub struct LogSettings {
     pub retention_ms: i64,
     /// `retention.bytes`: the oldest segments beyond it go; below zero none do.
     pub retention_bytes: i64,
+    /// `min.cleanable.dirty.ratio`, in parts per million.
+    pub min_cleanable_ppm: u32,
+    /// `min.compaction.lag.ms`: a segment with a younger record is not compacted.
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`: a segment with an older record is compacted, however little is
+    /// dirty.
+    pub max_compaction_lag_ms: i64,
+    /// `delete.retention.ms`: how long tombstones and markers stay once nothing else needs them.
+    pub delete_retention_ms: i64,
     /// `file.delete.delay.ms`: how long the files of what was deleted stay, under another name.
     pub file_delete_delay_ms: i64,
+}
+
+impl LogSettings {
+    /// What a segment may span: a compacted log must close it in time to compact it (Kafka method
+    /// `LogConfig.maxSegmentMs`).
+    pub(crate) fn max_segment_ms(&self) -> i64 {
+        match self.compact && self.max_compaction_lag_ms > 0 {
+            true => self.segment_ms.min(self.max_compaction_lag_ms),
+            false => self.segment_ms,
+        }
+    }
+}
+
+/// How logs are compacted (Kafka class `CleanerConfig`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct CleanerOptions {
+    /// `log.cleaner.enable`.
+    pub enabled: bool,
+    /// `log.cleaner.threads`: logs compacted at once.
+    pub threads: usize,
+    /// `log.cleaner.dedupe.buffer.size`: memory for keys, over all threads.
+    pub dedupe_buffer_bytes: u64,
+    /// `log.cleaner.io.buffer.load.factor`: how full that memory may become.
+    pub load_factor: f64,
+    /// `log.cleaner.io.buffer.size`: bytes read at once, over all threads.
+    pub io_buffer_bytes: usize,
+    /// `log.cleaner.io.max.bytes.per.second`: reads and writes together.
+    pub max_bytes_per_second: f64,
+    /// `log.cleaner.backoff.ms`: the pause when there is nothing to compact.
+    pub backoff: Duration,
+}
+
+impl Default for CleanerOptions {
+    fn default() -> Self {
+        CleanerOptions {
+            enabled: true,
+            threads: 1,
+            dedupe_buffer_bytes: 128 << 20,
+            load_factor: 0.9,
+            io_buffer_bytes: 512 << 10,
+            max_bytes_per_second: f64::MAX,
+            backoff: Duration::from_secs(15),
+        }
+    }
 }
 
 impl Default for LogSettings {
@@ -61,6 +114,10 @@ impl Default for LogSettings {
             compact: false,
             retention_ms: 604_800_000,
             retention_bytes: -1,
+            min_cleanable_ppm: 500_000,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: 86_400_000,
             file_delete_delay_ms: 60_000,
         }
     }
@@ -117,6 +174,8 @@ pub struct StoreOptions {
     pub retention_check_interval: Duration,
     /// `log.initial.task.delay.ms`: how long after the start retention looks first.
     pub initial_task_delay: Duration,
+    /// How logs are compacted, until [`crate::Store::set_cleaner`] says otherwise.
+    pub cleaner: CleanerOptions,
 }
 
 impl StoreOptions {
@@ -140,6 +199,7 @@ impl StoreOptions {
             high_watermark_checkpoint_interval: Duration::from_secs(5),
             retention_check_interval: Duration::from_secs(300),
             initial_task_delay: Duration::from_secs(30),
+            cleaner: CleanerOptions::default(),
         }
     }
 }

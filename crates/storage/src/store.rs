@@ -19,6 +19,7 @@ use millrace_model::{BrokerEpoch, DirectoryId, Offset, PartitionId, TopicName};
 use tokio::sync::oneshot;
 
 use crate::checkpoint;
+use crate::cleaner::{self, Cleaners};
 use crate::directory::{Directory, Shared};
 use crate::error::{FailedLog, StorageError, While};
 use crate::lock;
@@ -27,7 +28,7 @@ use crate::names::{
     self, CLEAN_SHUTDOWN, DELETED_DIRECTORY, FileKind, PARTITION_METADATA, STRAY_DIRECTORY,
 };
 use crate::segment::{self, Segment};
-use crate::settings::{LogSettings, StoreOptions};
+use crate::settings::{CleanerOptions, LogSettings, StoreOptions};
 use crate::trash;
 use crate::writer::Job;
 use checkpoints::Which;
@@ -42,14 +43,15 @@ struct Open {
     writer: Worker<Job>,
 }
 
-struct Inner {
-    shared: Arc<Shared>,
+pub(crate) struct Inner {
+    pub(crate) cleaners: Arc<Cleaners>,
+    pub(crate) shared: Arc<Shared>,
     options: StoreOptions,
     directories: Vec<Open>,
     logs: RwLock<BTreeMap<PartitionId, Arc<Log>>>,
     /// Held while a log's directory is made.
     creating: Mutex<()>,
-    closed: AtomicBool,
+    pub(crate) closed: AtomicBool,
 }
 
 /// What [`Store::open`] found.
@@ -97,6 +99,13 @@ impl Store {
     /// All logs, in the order of their ids.
     pub fn logs(&self) -> Vec<Arc<Log>> {
         self.read_logs().values().cloned().collect()
+    }
+
+    /// Puts other options of compaction in force; enabling or disabling takes a restart, as in
+    /// Kafka.
+    pub fn set_cleaner(&self, options: CleanerOptions) {
+        self.0.cleaners.set(options);
+        cleaner::start(&self.0);
     }
 
     /// The log directories.
@@ -254,6 +263,15 @@ impl Store {
 }
 
 impl Inner {
+    /// Every log.
+    pub(crate) fn all_logs(&self) -> Vec<Arc<Log>> {
+        let logs = self
+            .logs
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        logs.values().cloned().collect()
+    }
+
     /// The logs in one directory.
     fn logs_of(&self, directory: &Arc<Directory>) -> Vec<Arc<Log>> {
         let logs = self

@@ -11,6 +11,7 @@ mod commit;
 mod control;
 mod index_files;
 mod remove;
+mod replace;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ use crate::log::{Log, Mode};
 use behind::Behind;
 pub(crate) use index_files::write_files as write_index_files;
 pub(crate) use remove::remove_file;
+pub(crate) use replace::Replacement;
 
 /// Who waits for a change of a log.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, StorageError>>;
@@ -62,6 +64,13 @@ pub(crate) enum Job {
         log: Arc<Log>,
         /// The segments.
         bases: Vec<Offset>,
+    },
+    /// Put a compacted segment in the place of those it was made of.
+    Replace {
+        /// What, and where.
+        wanted: Box<Replacement>,
+        /// Told the log's generation then; that the log is busy if it changed meanwhile.
+        reply: Reply<u64>,
     },
     /// Give the directory of a log, which is in `Mode::Deleted`, another name.
     Retire {
@@ -156,6 +165,14 @@ impl Writer {
                 self.answer_change(&log, done, reply);
             }
             Job::Remove { log, bases } => self.remove(&log, bases),
+            Job::Replace { wanted, reply } => {
+                let done = self.replace(*wanted);
+                if let Err(error @ (StorageError::Io { .. } | StorageError::Corrupt { .. })) = &done
+                {
+                    self.directory.fail(&self.shared, error.to_string());
+                }
+                let _ = reply.send(done);
+            }
             Job::Retire { log, name, reply } => {
                 let _ = reply.send(self.retire(&log, &name));
             }

@@ -191,3 +191,86 @@ async fn the_same_batches_make_the_same_files() {
     let marker = fs::read(dir.path().join(".kafka_cleanshutdown")).unwrap();
     assert_eq!(marker, files[".kafka_cleanshutdown"]);
 }
+
+/// Whether stock Kafka and we leave the same records of the same log: producers with all codecs,
+/// tombstones, headers, and transactions of which some were aborted, one over a segment's end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compaction_leaves_the_records_that_kafka_leaves() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut kafkas = Vec::new();
+    for line in include_str!("data/kafka-compacted.tsv").lines().skip(1) {
+        let (name, hex) = line.split_once('\t').unwrap();
+        let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        let content: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+        match name.strip_prefix("before/") {
+            None => kafkas.extend(content),
+            Some(name) => {
+                fs::create_dir_all(dir.path().join("c-0")).unwrap();
+                fs::write(dir.path().join("c-0").join(name), content).unwrap();
+            }
+        }
+    }
+    let mut options = options(dir.path(), real_host(), Arc::new(Told::default()));
+    options.cleaner.backoff = std::time::Duration::from_millis(10);
+    options.default_settings = LogSettings {
+        segment_bytes: 2_500,
+        index_interval_bytes: 300,
+        ..LogSettings::default()
+    };
+    let (store, report) = Store::open(options.clone()).await.unwrap();
+    assert!(report.failed.is_empty(), "{report:?}");
+    let log = find(&store, "c-0");
+    let end = log.bounds().log_end;
+    log.note_high_watermark(end);
+    log.reconfigure(LogSettings {
+        compact: true,
+        delete: false,
+        min_cleanable_ppm: 10_000,
+        ..options.default_settings.clone()
+    });
+    let checkpoint = dir.path().join("cleaner-offset-checkpoint");
+    while !fs::read_to_string(&checkpoint).is_ok_and(|text| text.ends_with("c 0 296\n")) {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let ours = read_all(&log, &options.host, Offset(0), end, 1_000).await;
+    let (ours, kafkas) = (records(&ours), records(&kafkas));
+    let offsets = |records: &[String]| {
+        let offsets = records
+            .iter()
+            .map(|r| r.split(' ').next().unwrap().to_owned());
+        offsets.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(offsets(&ours), offsets(&kafkas));
+    assert_eq!(ours, kafkas);
+    // It was worth it.
+    assert!(ours.len() < 120, "{}", ours.len());
+}
+
+/// Every record with all that is known of it and of its batch.
+fn records(mut batches: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    while !batches.is_empty() {
+        let header = millrace_protocol::batch::BatchHeader::parse(batches).unwrap();
+        let set = millrace_protocol::batch::RecordSet::of_batch(batches, 1 << 20).unwrap();
+        for record in set.iter() {
+            let record = record.unwrap();
+            let headers: Vec<_> = record.headers().map(|h| (h.key, h.value)).collect();
+            found.push(format!(
+                "{} at {} in {}..={} of {}/{}/{} {:?} {:?}={:?} {headers:?} horizon {}",
+                record.offset,
+                record.timestamp,
+                header.base_offset,
+                header.last_offset(),
+                header.producer_id,
+                header.producer_epoch,
+                header.base_sequence,
+                header.compression(),
+                record.key,
+                record.value,
+                header.delete_horizon().is_some(),
+            ));
+        }
+        batches = &batches[header.size..];
+    }
+    found
+}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // Helpers outside of test functions unwrap as tests do.
 
+mod compaction;
 mod crash;
 mod failures;
 mod kafka;

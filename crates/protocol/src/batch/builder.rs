@@ -106,25 +106,8 @@ impl BatchBuilder {
             self.base_timestamp = timestamp;
         }
         let timestamp_delta = timestamp.get().wrapping_sub(self.base_timestamp.get());
-        let body_length = 1
-            + varlong_bytes(timestamp_delta)
-            + varlong_bytes(offset_delta.into())
-            + byte_string_bytes(key)
-            + byte_string_bytes(value)
-            + varlong_bytes(headers.len() as i64)
-            + headers.iter().map(header_bytes).sum::<usize>();
-        let records = &mut self.records;
-        records.varint(length_of(body_length));
-        records.i8(0);
-        records.varlong(timestamp_delta);
-        records.varint(offset_delta);
-        put_byte_string(records, key);
-        put_byte_string(records, value);
-        records.varint(length_of(headers.len()));
-        for header in headers {
-            put_byte_string(records, Some(header.key));
-            put_byte_string(records, header.value);
-        }
+        let deltas = (timestamp_delta, offset_delta);
+        put_record(&mut self.records, deltas, key, value, headers);
         self.count += 1;
         self.last_offset_delta = offset_delta;
         self.max_timestamp = self.max_timestamp.max(timestamp);
@@ -219,6 +202,34 @@ pub fn rewritten(batch: &[u8], compression: Compression) -> Result<BytesMut, Bat
     Ok(batch)
 }
 
+/// Writes one record, its time and offset counted from those of its batch.
+pub(super) fn put_record(
+    records: &mut Writer,
+    (timestamp_delta, offset_delta): (i64, i32),
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: &[RecordHeader<'_>],
+) {
+    let body_length = 1
+        + varlong_bytes(timestamp_delta)
+        + varlong_bytes(offset_delta.into())
+        + byte_string_bytes(key)
+        + byte_string_bytes(value)
+        + varlong_bytes(headers.len() as i64)
+        + headers.iter().map(header_bytes).sum::<usize>();
+    records.varint(length_of(body_length));
+    records.i8(0);
+    records.varlong(timestamp_delta);
+    records.varint(offset_delta);
+    put_byte_string(records, key);
+    put_byte_string(records, value);
+    records.varint(length_of(headers.len()));
+    for header in headers {
+        put_byte_string(records, Some(header.key));
+        put_byte_string(records, header.value);
+    }
+}
+
 fn put_byte_string(out: &mut Writer, bytes: Option<&[u8]>) {
     match bytes {
         Some(bytes) => {
@@ -248,6 +259,6 @@ fn header_bytes(header: &RecordHeader<'_>) -> usize {
 }
 
 /// A length as records write it.
-fn length_of(length: usize) -> i32 {
+pub(super) fn length_of(length: usize) -> i32 {
     i32::try_from(length).expect("a record is below 2 GiB")
 }

@@ -193,6 +193,14 @@ impl BatchHeader {
         (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 
+    /// The attributes with those of compaction replaced: a delete horizon or none.
+    pub(super) fn attributes_with_horizon(&self, horizon: bool) -> i16 {
+        match horizon {
+            true => self.attributes | DELETE_HORIZON,
+            false => self.attributes & !DELETE_HORIZON,
+        }
+    }
+
     /// The attributes of a batch.
     pub fn attributes_of(
         compression: Compression,

@@ -289,6 +289,11 @@ impl Replica {
                 session.enqueue(Way::CatchUp, self.clone());
                 Next::Nothing
             }
+            Err(ReadError::Changed) => {
+                // Compaction gave the segment other files: look again.
+                session.enqueue(Way::CatchUp, self.clone());
+                Next::Nothing
+            }
             Ok(parts) => self.batches(inner, session.peer(), address, progressed, from, parts),
             Err(error) => {
                 self.cannot_read(inner, session, &error, fx);

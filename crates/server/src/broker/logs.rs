@@ -11,8 +11,8 @@ use super::StartError;
 use super::link::Link;
 use super::start::{Parts, Strings};
 use crate::api::fetch::SessionCache;
-use crate::config::log_settings;
 use crate::config::topic::TopicOverrides;
+use crate::config::{cleaner_options, log_settings};
 use crate::coordinator::{Coordinator, CoordinatorParts, DriverOptions, Groups};
 use crate::node::{BrokerParts, Node};
 use crate::producer_ids::ProducerIds;
@@ -45,6 +45,7 @@ pub(super) async fn open(
         high_watermark_checkpoint_interval: config.high_watermark_checkpoint_interval,
         retention_check_interval: config.retention_check_interval,
         initial_task_delay: config.initial_task_delay,
+        cleaner: cleaner_options(&config.settings),
         default_settings: log_settings(&config.settings, &TopicOverrides::new()),
         ..StoreOptions::new(
             parts.directories.log_directories.clone(),

@@ -1,12 +1,16 @@
 //! The settings of a topic's logs, as storage takes them.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use millrace_model::Durability;
-use millrace_storage::{LogSettings, TimestampType};
+use millrace_storage::{CleanerOptions, LogSettings, TimestampType};
 
 use super::settings::Settings;
 use super::topic::{self, TopicOverrides};
+
+/// The least memory for keys that a thread needs, as in Kafka.
+const MIN_DEDUPE_BYTES: u64 = 1 << 20;
 
 /// What holds for the logs of a topic with these values of its own.
 pub fn log_settings(broker: &Settings, own: &TopicOverrides) -> LogSettings {
@@ -36,8 +40,40 @@ pub fn log_settings(broker: &Settings, own: &TopicOverrides) -> LogSettings {
         compact: has_policy("compact"),
         retention_ms: long("retention.ms"),
         retention_bytes: long("retention.bytes"),
+        min_cleanable_ppm: parts_per_million(&value("min.cleanable.dirty.ratio")),
+        min_compaction_lag_ms: long("min.compaction.lag.ms"),
+        max_compaction_lag_ms: long("max.compaction.lag.ms"),
+        delete_retention_ms: long("delete.retention.ms"),
         file_delete_delay_ms: long("file.delete.delay.ms"),
     }
+}
+
+/// How this broker compacts logs.
+pub fn cleaner_options(broker: &Settings) -> CleanerOptions {
+    let number = |name: &str| broker.number(name);
+    let double = |name: &str| broker.text(name).parse().unwrap_or(f64::MAX);
+    let threads = usize::try_from(number("log.cleaner.threads")).unwrap_or(1);
+    let buffer = u64::try_from(number("log.cleaner.dedupe.buffer.size")).unwrap_or(0);
+    CleanerOptions {
+        enabled: broker.boolean("log.cleaner.enable"),
+        threads,
+        dedupe_buffer_bytes: buffer.max(MIN_DEDUPE_BYTES * threads as u64),
+        load_factor: double("log.cleaner.io.buffer.load.factor"),
+        io_buffer_bytes: usize::try_from(number("log.cleaner.io.buffer.size")).unwrap_or(0),
+        max_bytes_per_second: double("log.cleaner.io.max.bytes.per.second"),
+        backoff: Duration::from_millis(
+            u64::try_from(number("log.cleaner.backoff.ms")).unwrap_or(0),
+        ),
+    }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the table keeps the ratio between 0 and 1"
+)]
+fn parts_per_million(ratio: &str) -> u32 {
+    (ratio.parse().unwrap_or(0.5_f64) * 1e6).round() as u32
 }
 
 /// What an acknowledgement means. Kafka's flush settings bound how much a power cut may lose;

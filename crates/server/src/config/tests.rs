@@ -30,13 +30,13 @@ fn files_are_refused_in_kafkas_words() {
 
 #[test]
 fn a_file_without_effect_on_security_is_only_warned_about() {
-    let text = format!("{BASE}{LISTENERS}log.cleaner.backoff.ms=1\nfoo=1\nlog.cleaner.threads=1\n");
+    let text = format!("{BASE}{LISTENERS}log.preallocate=true\nfoo=1\nlog.cleaner.threads=1\n");
     let (_, warnings) = load(&text);
     assert_eq!(
         warnings,
         [
             "The property foo is unknown and ignored.",
-            "The property log.cleaner.backoff.ms has no effect in Millrace yet.",
+            "The property log.preallocate has no effect in Millrace yet.",
         ]
     );
 }
@@ -143,9 +143,9 @@ fn topics_are_checked_together() {
             "Null value not supported for topic configs: segment.bytes",
         ),
         (
-            vec![("cleanup.policy", Some("compact"))],
-            "The topic config cleanup.policy=compact has no effect in Millrace yet; only its \
-             default delete is accepted.",
+            vec![("remote.storage.enable", Some("true"))],
+            "The topic config remote.storage.enable=true has no effect in Millrace yet; only its \
+             default false is accepted.",
         ),
         (
             vec![

@@ -82,7 +82,7 @@ impl Log {
 
     /// The largest timestamp of a segment's records, or when its file last changed if they have
     /// none (Kafka method `LogSegment.largestTimestamp`).
-    fn newest_time(&self, base: Offset) -> Result<Timestamp, StorageError> {
+    pub(crate) fn newest_time(&self, base: Offset) -> Result<Timestamp, StorageError> {
         let largest = self.largest_of(base).map_err(|error| match error {
             ReadError::Storage(error) => error,
             other => StorageError::corrupt(&self.path(), other.to_string()),

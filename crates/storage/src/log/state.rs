@@ -283,7 +283,7 @@ impl State {
 
 /// What is taken off `segment.ms` for a new segment, so that not all roll at once.
 pub(crate) fn jitter(random: &Random, settings: &LogSettings) -> i64 {
-    let most = settings.segment_jitter_ms.min(settings.segment_ms);
+    let most = settings.segment_jitter_ms.min(settings.max_segment_ms());
     match u64::try_from(most) {
         Ok(most) if most > 0 => i64::try_from(random.range(0..most)).unwrap_or(0),
         _ => 0,

@@ -38,6 +38,9 @@ pub(super) fn batches(
             return Err(AppendError::Corrupt(why));
         }
         check(&header)?;
+        if settings.compact {
+            check_keys(&rest[..header.size])?;
+        }
         match settings.timestamp_type {
             TimestampType::CreateTime => check_times(rest, &header, settings, now)?,
             TimestampType::LogAppendTime => {
@@ -80,6 +83,20 @@ fn check(header: &Header) -> Result<(), AppendError> {
     }
     if let Err(error) = header.compression() {
         return Err(AppendError::UnsupportedCompression(error.to_string()));
+    }
+    Ok(())
+}
+
+/// A compacted log knows records by their keys.
+fn check_keys(batch: &[u8]) -> Result<(), AppendError> {
+    let records = batch::records(batch).map_err(AppendError::InvalidRecord)?;
+    for record in records.iter() {
+        let record = record.map_err(|error| AppendError::InvalidRecord(error.to_string()))?;
+        if record.key.is_none() {
+            return Err(AppendError::InvalidRecord(
+                "Compacted topic cannot accept message without key".to_owned(),
+            ));
+        }
     }
     Ok(())
 }

@@ -14,7 +14,9 @@ use crate::directory::{Directory, Persisted, Shared};
 use crate::error::{StorageError, While};
 use crate::lock;
 use crate::log::{Log, Mode};
-use crate::names::{FileKind, HIGH_WATERMARKS, LOG_STARTS, PARTITION_METADATA, RECOVERY_POINTS};
+use crate::names::{
+    CLEANED, FileKind, HIGH_WATERMARKS, LOG_STARTS, PARTITION_METADATA, RECOVERY_POINTS,
+};
 use crate::segment;
 use crate::store::epoch_files;
 
@@ -67,7 +69,27 @@ fn put(
         HIGH_WATERMARKS,
         &mut persisted.high_watermarks,
         next.high_watermarks,
-    )
+    )?;
+    write(CLEANED, &mut persisted.cleaned, next.cleaned)
+}
+
+/// Up to where a log was compacted.
+pub(crate) fn cleaned_to(log: &Log) -> Option<Offset> {
+    let persisted = lock(&log.directory.persisted);
+    persisted.cleaned.get(&key(log)).copied()
+}
+
+/// Notes that a log is compacted up to `end`.
+pub(crate) fn note_cleaned(shared: &Shared, log: &Log, end: Offset) -> Result<(), StorageError> {
+    let mut persisted = lock(&log.directory.persisted);
+    let mut next = persisted.clone();
+    let state = log.state();
+    if state.mode != Mode::Open {
+        return Err(StorageError::Busy);
+    }
+    next.cleaned.insert(key(log), end.min(state.log_end));
+    drop(state);
+    put(shared, &log.directory, &mut persisted, next)
 }
 
 /// Sees to it that no file says that the log is durable beyond `to`.
@@ -78,9 +100,10 @@ pub(crate) fn lower_recovery_point(
 ) -> Result<(), StorageError> {
     let mut persisted = lock(&log.directory.persisted);
     let mut next = persisted.clone();
-    match next.recovery_points.get_mut(&key(log)) {
-        Some(point) if *point > to => *point = to,
-        _ => return Ok(()),
+    for offsets in [&mut next.recovery_points, &mut next.cleaned] {
+        if let Some(point) = offsets.get_mut(&key(log)) {
+            *point = to.min(*point);
+        }
     }
     put(shared, &log.directory, &mut persisted, next)
 }
@@ -90,6 +113,7 @@ pub(crate) fn restart_at(shared: &Shared, log: &Log, at: Offset) -> Result<(), S
     let mut persisted = lock(&log.directory.persisted);
     let mut next = persisted.clone();
     next.recovery_points.remove(&key(log));
+    next.cleaned.remove(&key(log));
     if next
         .log_starts
         .get(&key(log))
@@ -111,6 +135,7 @@ pub(crate) fn forget(
     next.recovery_points.remove(name);
     next.log_starts.remove(name);
     next.high_watermarks.remove(name);
+    next.cleaned.remove(name);
     put(shared, directory, &mut persisted, next)
 }
 
@@ -139,10 +164,14 @@ pub(crate) fn write(
     let mut next = persisted.clone();
     if which.recovery_points {
         next.recovery_points = retain(&persisted.recovery_points);
+        next.cleaned = retain(&persisted.cleaned);
         for log in logs {
             let before = persisted.recovery_points.get(&key(log)).copied();
             let point = recovery_point(log, before.unwrap_or(Offset::ZERO));
             next.recovery_points.insert(key(log), point);
+            if let Some(cleaned) = persisted.cleaned.get(&key(log)) {
+                next.cleaned.insert(key(log), *cleaned);
+            }
         }
     }
     if which.log_starts {

@@ -13,14 +13,15 @@ use tokio::sync::Notify;
 
 use super::{Inner, Open, RecoveryReport, Store, ticker};
 use crate::checkpoint;
+use crate::cleaner::{self, Cleaners};
 use crate::directory::{Directory, Persisted, Shared};
 use crate::error::{FailedLog, StorageError, While};
 use crate::handles::Handles;
 use crate::lock;
 use crate::log::{Log, State};
 use crate::names::{
-    self, CLEAN_SHUTDOWN, CLUSTER_METADATA, DELETED_DIRECTORY, FileKind, HIGH_WATERMARKS, LOCK,
-    LOG_STARTS, PARTITION_METADATA, RECOVERY_POINTS, SOUND, STRAY_DIRECTORY,
+    self, CLEAN_SHUTDOWN, CLEANED, CLUSTER_METADATA, DELETED_DIRECTORY, FileKind, HIGH_WATERMARKS,
+    LOCK, LOG_STARTS, PARTITION_METADATA, RECOVERY_POINTS, SOUND, STRAY_DIRECTORY,
 };
 use crate::recover::{self, Known};
 use crate::settings::{LogDirectory, StoreOptions};
@@ -93,7 +94,9 @@ pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryRepor
     // As Kafka: one epoch, and the same in all of them.
     let one = clean.iter().all(|epoch| *epoch == clean[0]) && report.offline.is_empty();
     report.clean_shutdown = clean[0].filter(|_| one);
+    let cleaners = Cleaners::new(options.cleaner.clone());
     let inner = Arc::new(Inner {
+        cleaners,
         shared,
         options,
         directories,
@@ -106,6 +109,7 @@ pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryRepor
         .host
         .tasks
         .spawn(ticker::run(Arc::downgrade(&inner)));
+    cleaner::start(&inner);
     Ok((Store(inner), report))
 }
 
@@ -187,6 +191,7 @@ fn look(disk: &dyn Disk, wanted: &LogDirectory) -> Result<Found, StorageError> {
         recovery_points: checkpoint::read_offsets(disk, &path.join(RECOVERY_POINTS))?,
         log_starts: checkpoint::read_offsets(disk, &path.join(LOG_STARTS))?,
         high_watermarks: checkpoint::read_offsets(disk, &path.join(HIGH_WATERMARKS))?,
+        cleaned: checkpoint::read_offsets(disk, &path.join(CLEANED))?,
     };
     let mut partitions = Vec::new();
     for entry in disk.list(path).doing("listing", path)? {

@@ -129,7 +129,9 @@ async fn tick(inner: &Arc<Inner>, work: Work, now: Instant) {
     }
     if work.retention {
         let worker = inner.clone();
-        tasks.blocking(move || worker.retain(work.now)).await;
+        tasks
+            .blocking(move || worker.retain(work.now, |_| true))
+            .await;
     }
     let any = |flag: fn(&Directory) -> &AtomicBool| {
         let mut directories = inner.directories.iter();
@@ -144,11 +146,14 @@ async fn tick(inner: &Arc<Inner>, work: Work, now: Instant) {
 }
 
 impl Inner {
-    /// Deletes what is too old or too much.
-    fn retain(&self, now: Timestamp) {
+    /// Deletes what is too old or too much of the logs for which `which` holds.
+    pub(crate) fn retain(&self, now: Timestamp, which: impl Fn(&Log) -> bool) {
         for open in &self.directories {
             let mut moved = Vec::new();
             for log in self.logs_of(&open.directory) {
+                if !which(&log) {
+                    continue;
+                }
                 if self.closed.load(Ordering::SeqCst) {
                     return;
                 }

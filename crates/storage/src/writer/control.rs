@@ -97,7 +97,7 @@ impl Writer {
     }
 
     /// An error in the middle of a change, when there is no way back even if the disk is only full.
-    fn fatal(error: StorageError, log: &Log) -> StorageError {
+    pub(super) fn fatal(error: StorageError, log: &Log) -> StorageError {
         match error {
             StorageError::NoSpace => StorageError::io(
                 "changing",
