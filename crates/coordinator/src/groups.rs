@@ -12,7 +12,7 @@ use crate::group::{
     Call, Committed, Counters, GroupId, Notice, Record, Request, Response, States, View,
 };
 use crate::group::{commit, delete, describe, fetch, heartbeat, join, leave, list, sync};
-use crate::shard::{Input, Marker, Origin, ReplyTo, Shard};
+use crate::shard::{Input, Marker, Now, Origin, ReplyTo, Shard};
 
 /// The groups of one partition.
 #[derive(Debug, Default)]
@@ -29,9 +29,10 @@ impl Shard for Groups {
     type Notice = Notice;
     type View<'a> = View<'a>;
 
-    fn handle(&mut self, input: Input<Request, Notice>, now: Timestamp, view: View<'_>) -> Effects {
+    fn handle(&mut self, input: Input<Request, Notice>, now: Now, view: View<'_>) -> Effects {
         let context = Context {
-            now,
+            now: now.steady,
+            wall: now.wall,
             topics: view.topics,
             settings: view.settings,
         };
@@ -216,7 +217,7 @@ fn resume(recorded: &Recorded, soft: &mut Soft, context: Context<'_>, id: &Group
         return Effects::default();
     }
     let group = soft.group(id);
-    let live = Live::new(Some(recorded), context.now);
+    let live = Live::new(Some(recorded), context.wall);
     for member in live.members.values() {
         let due = member.session_due(context.now);
         group.timers.set(Timer::Session(member.id.clone()), due);

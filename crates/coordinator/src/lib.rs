@@ -45,4 +45,4 @@ mod shard;
 mod wire;
 
 pub use groups::Groups;
-pub use shard::{Effects, Input, Marker, Origin, ReplyTo, Shard};
+pub use shard::{Effects, Input, Marker, Now, Origin, ReplyTo, Shard};

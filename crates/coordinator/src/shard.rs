@@ -69,6 +69,16 @@ impl<Record, Response> Effects<Record, Response> {
     }
 }
 
+/// The time of a decision, by two clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds of a clock that never goes back or jumps; where it began means nothing. Sessions
+    /// and deadlines go by it: a wall clock that is set right must not end every session.
+    pub steady: Timestamp,
+    /// The wall clock's time, for what is written down and may be read after years.
+    pub wall: Timestamp,
+}
+
 /// Where in the log a record stands, as [`Shard::replay`] needs to know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -113,11 +123,11 @@ pub trait Shard {
     /// What a decision may look at beside the shard's own state: settings and the cluster's topics.
     type View<'a>: Copy;
 
-    /// Decides; `now` is the wall clock's time.
+    /// Decides.
     fn handle(
         &mut self,
         input: Input<Self::Request, Self::Notice>,
-        now: Timestamp,
+        now: Now,
         view: Self::View<'_>,
     ) -> Effects<Self::Record, Self::Response>;
 
@@ -127,6 +137,6 @@ pub trait Shard {
     /// Applies the end of a transaction.
     fn replay_marker(&mut self, marker: Marker);
 
-    /// When it wants [`Input::Tick`] next; `None` for never. It may change with every input.
+    /// When it wants [`Input::Tick`] next, by the steady clock; `None` for never. It may change with every input.
     fn next_deadline(&self) -> Option<Timestamp>;
 }

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use millrace_coordinator::group::{Call, Caller, Request, Response, Settings, Topic, Topics, View};
-use millrace_coordinator::{Groups, Input, Origin, ReplyTo, Shard};
+use millrace_coordinator::{Groups, Input, Now, Origin, ReplyTo, Shard};
 use millrace_model::{Offset, Timestamp, TopicId, TopicName, Uuid};
 use millrace_protocol::messages::consumer_group_heartbeat_request::ConsumerGroupHeartbeatRequest;
 
@@ -93,7 +93,11 @@ impl Broker {
             settings: &self.settings,
         };
         let input = Input::Request { from, request };
-        let effects = self.groups.handle(input, Timestamp(self.now), view);
+        let now = Now {
+            steady: Timestamp(self.now),
+            wall: Timestamp(self.now),
+        };
+        let effects = self.groups.handle(input, now, view);
         for record in effects.records {
             let origin = Origin {
                 offset: Offset(self.appended),

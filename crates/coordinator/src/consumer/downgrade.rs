@@ -102,7 +102,7 @@ fn to_classic<'a>(
     state: &State,
     members: impl Iterator<Item = (&'a MemberId, &'a Member)>,
 ) -> Live {
-    let mut live = Live::new(None, context.now);
+    let mut live = Live::new(None, context.wall);
     live.generation = state.epoch;
     live.phase = Phase::Stable;
     for (id, member) in members {

@@ -51,7 +51,7 @@ pub(super) fn resolve(work: &mut Work<'_>, groups: &mut Groups) -> bool {
         return false;
     }
     let version = work.context.topics.version();
-    let now = work.context.now;
+    let now = work.context.wall;
     let mut changed = false;
     for (expression, topics) in matching(work, &wanted) {
         let known = work.state.expressions.get(&expression);
@@ -73,7 +73,7 @@ fn is_time(work: &Work<'_>, groups: &mut Groups) -> bool {
     let Some((version, time)) = soft(groups, work.id).resolved() else {
         return true;
     };
-    let age = work.context.now.get().saturating_sub(time.get());
+    let age = work.context.wall.get().saturating_sub(time.get());
     let refresh = work.context.settings.consumer_regex_refresh_interval_ms;
     (age > MIN_REFRESH_MS && version != work.context.topics.version()) || age > refresh
 }

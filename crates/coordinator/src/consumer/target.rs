@@ -31,7 +31,7 @@ pub(super) fn update(work: &mut Work<'_>) {
             changed.push(records::target(work.id, member, &partitions));
         }
     }
-    let epoch = records::target_epoch(work.id, state.epoch, work.context.now);
+    let epoch = records::target_epoch(work.id, state.epoch, work.context.wall);
     for record in changed {
         work.decide(record);
     }
@@ -45,7 +45,7 @@ fn may_compute(work: &Work<'_>) -> bool {
         .consumer_assignment_interval_ms(work.id);
     let interval = Duration::from_millis(u64::try_from(interval).unwrap_or(0));
     let last = work.state.assignment_time;
-    last.get() == 0 || work.context.now >= last.after(interval)
+    last.get() == 0 || work.context.wall >= last.after(interval)
 }
 
 /// The target, in the order of the members.

@@ -36,7 +36,7 @@ pub(super) fn upgrade<'a>(
     check(seen, context, id)?;
     let live = match seen {
         Seen::Live(live) => live.clone(),
-        Seen::Resting(recorded) => Live::new(Some(recorded), context.now),
+        Seen::Resting(recorded) => Live::new(Some(recorded), context.wall),
     };
     take_in(&mut work, groups, &live)?;
     if let Some(live) = &mut groups.group(id).classic {

@@ -60,7 +60,7 @@ pub(crate) fn commit(
     keep_session(replicated, soft, context, &committer);
     let expires = match request.retention_time_ms {
         -1 => -1,
-        retention_ms => context.now.get().saturating_add(retention_ms),
+        retention_ms => context.wall.get().saturating_add(retention_ms),
     };
     let mut book = Book::new(context, replicated, &request.group_id, expires);
     let mut answers = Vec::with_capacity(request.topics.len());
@@ -319,7 +319,7 @@ impl<'a> Book<'a> {
             offset: entry.offset,
             leader_epoch: entry.leader_epoch,
             metadata: metadata.to_owned(),
-            commit_timestamp: self.context.now.get(),
+            commit_timestamp: self.context.wall.get(),
             expire_timestamp: self.expires,
             topic_id: entry.topic_id,
             ..Default::default()

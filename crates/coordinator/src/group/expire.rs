@@ -317,13 +317,13 @@ impl Base {
 
     fn is_expired(self, committed: &Committed, context: Context<'_>) -> bool {
         if let Some(expires) = committed.expires {
-            return context.now >= expires;
+            return context.wall >= expires;
         }
         let from = match self {
             Base::Since(since) => since,
             Base::Commit => committed.at,
         };
-        let age_ms = context.now.get().saturating_sub(from.get());
+        let age_ms = context.wall.get().saturating_sub(from.get());
         age_ms >= context.settings.offsets_retention_ms
     }
 }

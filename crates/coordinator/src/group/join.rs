@@ -53,7 +53,7 @@ pub(crate) fn join(
     let group = soft.group(&id);
     group
         .classic
-        .get_or_insert_with(|| Live::new(recorded, context.now));
+        .get_or_insert_with(|| Live::new(recorded, context.wall));
     let mut effects = to_classic(group, context, &asker, &request);
     let live = classic::live(group);
     let is_member = !live.members.is_empty() || !live.pending.is_empty();
@@ -63,7 +63,7 @@ pub(crate) fn join(
         return effects;
     }
     if recorded.is_none() && live.generation == 0 {
-        records.push(classic::newborn(&id, context.now));
+        records.push(classic::newborn(&id, context.wall));
     }
     effects.records.splice(0..0, records);
     effects

@@ -45,7 +45,10 @@ pub struct View<'a> {
 /// A view, and the time of the decision.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
+    /// The steady clock: timers.
     pub now: Timestamp,
+    /// The wall clock: what is written down.
+    pub wall: Timestamp,
     pub topics: &'a dyn Topics,
     pub settings: &'a Settings,
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use millrace_coordinator::group::{
     Call, Caller, Notice, Record, Request, Response, Settings, Topic, Topics, View,
 };
-use millrace_coordinator::{Effects, Groups, Input, Marker, Origin, ReplyTo, Shard};
+use millrace_coordinator::{Effects, Groups, Input, Marker, Now, Origin, ReplyTo, Shard};
 use millrace_model::{Offset, ProducerId, Timestamp, TopicId, TopicName, Uuid};
 
 /// When every test begins; not zero, so that a time that was forgotten shows.
@@ -36,6 +36,8 @@ pub enum Event {
 pub struct Bench {
     pub shard: Groups,
     pub now: Timestamp,
+    /// How far the wall clock is ahead.
+    pub wall_ahead_ms: i64,
     pub settings: Settings,
     pub topics: Map,
     pub log: Vec<Entry>,
@@ -52,6 +54,7 @@ impl Bench {
         let mut bench = Bench {
             shard: Groups::default(),
             now: START,
+            wall_ahead_ms: 0,
             settings: Settings::default(),
             topics: Map::default(),
             log: Vec::new(),
@@ -129,7 +132,11 @@ impl Bench {
             topics: &self.topics,
             settings: &self.settings,
         };
-        let effects = self.shard.handle(input, self.now, view);
+        let now = Now {
+            steady: self.now,
+            wall: Timestamp(self.now.get() + self.wall_ahead_ms),
+        };
+        let effects = self.shard.handle(input, now, view);
         let events = self.append(effects);
         if self.validates {
             self.validate();

@@ -112,6 +112,30 @@ fn an_empty_group_without_offsets_goes_at_the_next_look() {
 }
 
 #[test]
+fn a_wall_clock_that_is_set_ends_no_session() {
+    check(
+        "> set delay=0
+         > join a v=3
+         record g gen=0 [] - leader=-
+         > at 0
+         a join: a gen=1 range leader=a a=x
+         > sync a assign=a:all
+         record g gen=1 [consumer] range leader=a a:x=all
+         a sync: NONE all
+         > set-clock 3600000
+         > at 9999
+         > heartbeat a
+         a heartbeat: NONE
+         > set-clock -3600000
+         > at 19998
+         > heartbeat a
+         a heartbeat: NONE
+         > at 29998
+         record g gen=2 [consumer] - leader=-",
+    );
+}
+
+#[test]
 fn a_transaction_keeps_its_group() {
     check(
         "> txn 7 t-0=1

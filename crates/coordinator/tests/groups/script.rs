@@ -143,6 +143,10 @@ impl Player {
                 self.bench.append_fails = true;
                 Vec::new()
             }
+            "set-clock" => {
+                self.bench.wall_ahead_ms = who.parse().expect("milliseconds");
+                Vec::new()
+            }
             "create" => {
                 self.bench.topics.create(who, words.number("partitions", 4));
                 Vec::new()

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use millrace_coordinator::{Input, Origin, ReplyTo, Shard};
+use millrace_coordinator::{Input, Now, Origin, ReplyTo, Shard};
 use millrace_host::Clock;
-use millrace_model::{ErrorCode, Offset, ProducerEpoch, ProducerId};
+use millrace_model::{ErrorCode, Offset, ProducerEpoch, ProducerId, Timestamp};
 use millrace_protocol::compression::Compression;
 use millrace_replication::AppendFailure;
 use tokio::sync::{mpsc, oneshot};
@@ -22,7 +22,7 @@ use crate::api::errors::code_of_append;
 /// Decisions taken before what they remember is appended, at most.
 const MAX_DECISIONS_IN_BATCH: usize = 512;
 
-/// The longest sleep: a wall clock that was set is noticed by then.
+/// The longest sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// How a driver works.
@@ -72,6 +72,8 @@ pub(super) struct Driver<F: Family, J> {
     pub(super) partition: i32,
     pub(super) journal: J,
     pub(super) clock: Clock,
+    /// Where the shard's steady clock began.
+    began: Instant,
     pub(super) options: DriverOptions,
     pub(super) shard: F::Shard,
     /// Where the log ends, as far as the shard has applied it.
@@ -108,6 +110,7 @@ impl<F: Family, J: Journal> Driver<F, J> {
         Driver {
             shard: parts.family.shard(parts.partition),
             family: parts.family,
+            began: parts.clock.now(),
             partition: parts.partition,
             journal: parts.journal,
             clock: parts.clock,
@@ -172,7 +175,7 @@ impl<F: Family, J: Journal> Driver<F, J> {
         let now = self.clock.now();
         let longest = now + LONGEST_SLEEP;
         let shard = self.shard.next_deadline().map_or(longest, |deadline| {
-            let wait = deadline.get().saturating_sub(self.clock.wall().get());
+            let wait = deadline.get().saturating_sub(self.clocks().steady.get());
             now + Duration::from_millis(u64::try_from(wait).unwrap_or(0))
         });
         let answers = self.unanswered.front().map(|first| first.deadline);
@@ -199,8 +202,17 @@ impl<F: Family, J: Journal> Driver<F, J> {
         self.decide(subject, Input::Request { from, request });
     }
 
+    /// The time, as shards go by it.
+    fn clocks(&self) -> Now {
+        let steady = self.clock.now().saturating_duration_since(self.began);
+        Now {
+            steady: Timestamp(i64::try_from(steady.as_millis()).unwrap_or(i64::MAX)),
+            wall: self.clock.wall(),
+        }
+    }
+
     fn tick(&mut self) {
-        let now = self.clock.wall();
+        let now = self.clocks().steady;
         if self.shard.next_deadline().is_some_and(|due| due <= now) {
             self.decide_alone(Input::Tick);
         }
@@ -216,7 +228,7 @@ impl<F: Family, J: Journal> Driver<F, J> {
     fn decide(&mut self, subject: Option<i32>, input: Input<F::Request, F::Notice>) {
         let world = self.family.world();
         let view = self.family.view(&world);
-        let effects = self.shard.handle(input, self.clock.wall(), view);
+        let effects = self.shard.handle(input, self.clocks(), view);
         if effects.records.is_empty() {
             return self.answer_at(self.log_end, effects.replies);
         }

@@ -8,7 +8,7 @@ use millrace_model::{Offset, Timestamp, TopicId, TopicName, Uuid};
 
 use crate::consumer::State;
 use crate::group::{Call, Caller, Record, Request, Response, Settings, Topic, Topics, View};
-use crate::shard::{Input, Origin, ReplyTo, Shard};
+use crate::shard::{Input, Now, Origin, ReplyTo, Shard};
 use crate::{Effects, Groups};
 
 /// The only group.
@@ -146,11 +146,15 @@ impl Bench {
     }
 
     fn decide(&mut self, input: Input<Request, crate::group::Notice>) {
+        let now = Now {
+            steady: Timestamp(self.now),
+            wall: Timestamp(self.now),
+        };
         let view = View {
             topics: &self.topics,
             settings: &self.settings,
         };
-        let effects = self.groups.handle(input, Timestamp(self.now), view);
+        let effects = self.groups.handle(input, now, view);
         self.carry_out(effects);
     }
 

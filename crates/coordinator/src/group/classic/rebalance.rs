@@ -43,11 +43,11 @@ pub(crate) fn prepare_rebalance(group: &mut SoftGroup, context: Context<'_>, id:
             extended: false,
         };
         let initial = Some(initial);
-        live.move_to(Phase::PreparingRebalance { initial }, context.now);
+        live.move_to(Phase::PreparingRebalance { initial }, context.wall);
         group.start(Timer::Join, context.now, delay_ms);
         return effects;
     }
-    live.move_to(Phase::PreparingRebalance { initial: None }, context.now);
+    live.move_to(Phase::PreparingRebalance { initial: None }, context.wall);
     if live.has_all_joined() {
         effects.append(complete_join(group, context, id));
     } else {
@@ -140,13 +140,13 @@ pub(crate) fn complete_join(group: &mut SoftGroup, context: Context<'_>, id: &st
     if live.members.is_empty() {
         live.protocol = None;
         live.subscribed = live.read_subscriptions();
-        live.move_to(Phase::Empty, context.now);
+        live.move_to(Phase::Empty, context.wall);
         let value = live.to_record(|_| Bytes::new());
         effects.records.push(record(id, value));
     } else {
         live.protocol = live.select_protocol();
         live.subscribed = live.read_subscriptions();
-        live.move_to(Phase::CompletingRebalance, context.now);
+        live.move_to(Phase::CompletingRebalance, context.wall);
         announce_generation(group, context, &mut effects);
     }
     effects

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millrace_coordinator::{Effects, Input, Marker, Origin, ReplyTo, Shard};
+use millrace_coordinator::{Effects, Input, Marker, Now, Origin, ReplyTo, Shard};
 use millrace_metadata::{Delta, Image};
 use millrace_model::{ProducerEpoch, ProducerId, Timestamp};
 
@@ -47,12 +47,7 @@ impl Shard for SumShard {
     type Notice = i64;
     type View<'a> = ();
 
-    fn handle(
-        &mut self,
-        input: Input<Ask, i64>,
-        now: Timestamp,
-        (): (),
-    ) -> Effects<(i32, i64), i64> {
+    fn handle(&mut self, input: Input<Ask, i64>, now: Now, (): ()) -> Effects<(i32, i64), i64> {
         let sum = |subject| self.sums.get(&subject).copied().unwrap_or(0);
         match input {
             Input::Loaded => Effects::default(),
@@ -61,7 +56,7 @@ impl Shard for SumShard {
                 ..Effects::default()
             },
             Input::Tick => {
-                let (due, later) = self.waiting.iter().partition(|(at, _)| *at <= now);
+                let (due, later) = self.waiting.iter().partition(|(at, _)| *at <= now.steady);
                 self.waiting = later;
                 let due: Vec<(Timestamp, ReplyTo)> = due;
                 Effects {
