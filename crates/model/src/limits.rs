@@ -77,7 +77,8 @@ pub const MAX_PENDING_MEMBERS: usize = 10_000;
 
 /// What the subscriptions of a group's members may take together. Of a classic group, the chosen
 /// ones of all members must fit one record, and members may know several strategies. Of a consumer
-/// group, members that subscribe alike count once, and expressions count with all their topics.
+/// group, members that subscribe alike count once, expressions count with all their topics, and what
+/// a member says of itself (client, rack, ...) counts too.
 pub const MAX_GROUP_SUBSCRIPTION_BYTES: usize = 16 * 1024 * 1024;
 
 /// Tombstones that one sweep over expired or deleted offsets writes before other requests get their

@@ -259,6 +259,7 @@ pub(super) fn subscribe(
     old: &Member,
     said: Option<Member>,
 ) -> Result<bool, Refusal> {
+    let before = work.state.derived.subscription_bytes;
     let mut resubscribed = false;
     if let Some(said) = said {
         let has_new_expression = said.expression != old.expression;
@@ -279,9 +280,8 @@ pub(super) fn subscribe(
         }
     }
     let resolved = expressions::resolve(work, groups);
-    if (resubscribed || resolved)
-        && work.state.derived.subscription_bytes > MAX_GROUP_SUBSCRIPTION_BYTES
-    {
+    let after = work.state.derived.subscription_bytes;
+    if after > before && after > MAX_GROUP_SUBSCRIPTION_BYTES {
         let message = "The subscriptions of the group's members take too much memory.";
         return Refusal::err(ErrorCode::GroupMaxSizeReached, message);
     }

@@ -102,6 +102,20 @@ impl Member {
         self.classic.is_some()
     }
 
+    /// What it says of itself takes so much memory, beside the names it subscribes to.
+    pub fn text_bytes(&self) -> usize {
+        let optional = [&self.rack, &self.assignor];
+        let optional = optional
+            .into_iter()
+            .flatten()
+            .map(String::len)
+            .sum::<usize>();
+        let instance = self.instance.as_ref().map_or(0, |instance| instance.len());
+        let classic = self.classic.as_ref().map_or(0, |classic| classic.bytes());
+        let client = self.client_id.len() + self.client_host.len();
+        client + optional + instance + self.expression.len() + classic
+    }
+
     /// Whether it subscribes to this topic by name.
     pub fn names_topic(&self, name: &str) -> bool {
         self.names
@@ -225,6 +239,14 @@ impl Classic {
             supported_protocols: protocols.collect(),
             ..Default::default()
         }
+    }
+
+    fn bytes(&self) -> usize {
+        let sizes = self
+            .protocols
+            .iter()
+            .map(|(name, metadata)| name.len() + metadata.len());
+        sizes.sum()
     }
 
     /// The strategy that counts, which is the one it likes best, and the subscription for it.

@@ -52,7 +52,8 @@ pub(crate) struct Derived {
     pub topics: BTreeMap<Arc<str>, u32>,
     /// Lists of names by how many members have them.
     pub lists: BTreeMap<Names, u32>,
-    /// What these lists, and the topics of the group's expressions, take of memory.
+    /// What these lists, the topics of the group's expressions, and what each member says of itself
+    /// take of memory.
     pub subscription_bytes: usize,
     /// Expressions by how many members have them.
     pub expressions: BTreeMap<Arc<str>, u32>,
@@ -191,6 +192,7 @@ impl Derived {
         if let Some(instance) = &member.instance {
             self.statics.insert(instance.clone(), id.clone());
         }
+        self.subscription_bytes += member.text_bytes();
         let lists = self.lists.entry(member.names.clone()).or_default();
         *lists += 1;
         if *lists == 1 {
@@ -221,6 +223,7 @@ impl Derived {
         {
             self.statics.remove(instance);
         }
+        self.subscription_bytes -= member.text_bytes();
         if decrease(&mut self.lists, &member.names) {
             self.remove_topics(member.names.iter());
         }

@@ -49,7 +49,7 @@ fn members_that_subscribe_alike_share_their_subscription() {
     let state = bench.state().unwrap();
     state.validate();
     assert_eq!(state.derived.lists.len(), 1);
-    assert!(state.derived.subscription_bytes < 1_000 * 256);
+    assert!(state.derived.subscription_bytes < 1_000 * 256 + 300 * 50);
 }
 
 /// A member that joins and vanishes, again and again, is forgotten when its session ends, and
@@ -101,6 +101,39 @@ fn other_groups_are_undisturbed_by_a_group_that_is_full() {
         panic!("no answer");
     };
     assert_eq!(response.error_code, 0);
+}
+
+#[test]
+fn what_members_say_of_themselves_is_bounded_too() {
+    let mut bench = Bench::new();
+    bench.is_checked = false;
+    let mut joined = 0;
+    while joined < 1000 {
+        let request = ConsumerGroupHeartbeatRequest {
+            member_id: format!("m{joined}"),
+            rebalance_timeout_ms: 60_000,
+            // A text of the protocol has at most 32,767 bytes.
+            rack_id: Some("r".repeat(32_000)),
+            subscribed_topic_names: Some(Vec::new()),
+            topic_partitions: Some(Vec::new()),
+            ..Default::default()
+        };
+        if beat(&mut bench, request).error_code != 0 {
+            break;
+        }
+        joined += 1;
+    }
+    assert_eq!(joined, 524);
+    bench.state().unwrap().validate();
+    // Who is there may stay, say less, and go.
+    let request = ConsumerGroupHeartbeatRequest {
+        member_id: "m0".to_owned(),
+        member_epoch: 1,
+        rack_id: Some("r".to_owned()),
+        ..Default::default()
+    };
+    assert_eq!(beat(&mut bench, request).error_code, 0);
+    assert_eq!(join(&mut bench, "m524", &[]).error_code, 0);
 }
 
 #[test]
