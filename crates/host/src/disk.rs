@@ -99,6 +99,10 @@ pub trait DiskFile: Send + Sync + 'static {
     }
     /// Cuts or extends the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Sets room aside for so many bytes, without making the file longer.
+    fn reserve(&self, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// When the content last changed, where the file system tells.
@@ -307,6 +311,11 @@ impl DiskFile for RealFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
+    }
+
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(&self.0, flags, 0, len)?)
     }
 
     fn len(&self) -> io::Result<u64> {

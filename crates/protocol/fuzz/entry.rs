@@ -101,7 +101,7 @@ pub fn produced(input: &[u8]) {
     if let Ok(validated) = validate(&mut bytes, &rules) {
         let batch = &bytes[..validated.header.size];
         assert_eq!(check_crc(batch), Ok(validated.header));
-        assert!(rewritten(batch, Compression::None).is_ok());
+        assert!(rewritten(batch, Compression::None, None).is_ok());
     }
 }
 

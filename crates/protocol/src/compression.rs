@@ -116,15 +116,33 @@ pub fn output_limit(input_bytes: usize) -> usize {
 /// # Errors
 /// If the codec's library fails, which it does only for want of memory.
 pub fn compress(codec: Compression, input: &[u8]) -> Result<Vec<u8>, CompressionError> {
+    compress_at(codec, None, input)
+}
+
+/// Packs `input` with so much effort, where the codec knows levels: gzip from 1 to 9, zstd from
+/// -131072 to 22.
+///
+/// # Errors
+/// If the codec's library fails, which it does only for want of memory.
+pub fn compress_at(
+    codec: Compression,
+    level: Option<i32>,
+    input: &[u8],
+) -> Result<Vec<u8>, CompressionError> {
     let packed = match codec {
         Compression::None => Ok(input.to_vec()),
         Compression::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+            let level = level.and_then(|level| u32::try_from(level).ok());
+            let level = level.map_or_else(Default::default, flate2::Compression::new);
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
             encoder.write_all(input).and_then(|()| encoder.finish())
         }
         Compression::Snappy => return snappy::compress(input),
         Compression::Lz4 => return lz4::compress(input),
-        Compression::Zstd => zstd::stream::encode_all(input, zstd::DEFAULT_COMPRESSION_LEVEL),
+        Compression::Zstd => {
+            let level = level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL);
+            zstd::stream::encode_all(input, level)
+        }
     };
     packed.map_err(|error| CompressionError::corrupt(codec, error))
 }

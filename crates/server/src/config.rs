@@ -141,6 +141,8 @@ pub struct Config {
     pub recovery_checkpoint_interval: Duration,
     /// `replica.high.watermark.checkpoint.interval.ms`.
     pub high_watermark_checkpoint_interval: Duration,
+    /// `millrace.disk.reserve.bytes`; none lets the broker choose.
+    pub reserve_bytes: Option<u64>,
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval: Duration,
     /// `log.initial.task.delay.ms`.
@@ -275,6 +277,7 @@ impl Config {
                 &settings,
                 "replica.high.watermark.checkpoint.interval.ms",
             ),
+            reserve_bytes: u64::try_from(settings.number("millrace.disk.reserve.bytes")).ok(),
             retention_check_interval: millis(&settings, "log.retention.check.interval.ms"),
             initial_task_delay: millis(&settings, "log.initial.task.delay.ms"),
             settings,

@@ -65,6 +65,12 @@ pub struct Snapshot {
     pub image_version: i64,
     /// Bytes of requests being received or answered.
     pub request_memory_bytes: i64,
+    /// Bytes free in the log directory with the least room.
+    pub least_free_bytes: i64,
+    /// Log directories without room for producers.
+    pub full_directories: i64,
+    /// Log directories that have failed.
+    pub offline_directories: i64,
 }
 
 #[derive(Default)]
@@ -80,6 +86,9 @@ struct Levels {
     active_controller: Level,
     image_version: Level,
     request_memory: Level,
+    least_free: Level,
+    full_directories: Level,
+    offline_directories: Level,
 }
 
 impl Metrics {
@@ -209,6 +218,9 @@ impl Levels {
             .set(i64::from(now.is_active_controller));
         self.image_version.set(now.image_version);
         self.request_memory.set(now.request_memory_bytes);
+        self.least_free.set(now.least_free_bytes);
+        self.full_directories.set(now.full_directories);
+        self.offline_directories.set(now.offline_directories);
     }
 }
 
@@ -306,5 +318,27 @@ fn register_levels(registry: &mut Registry) -> Levels {
         "Bytes of requests being received or answered",
         &levels.request_memory,
     );
+    register_directory_levels(registry, &levels);
     levels
+}
+
+fn register_directory_levels(registry: &mut Registry, levels: &Levels) {
+    let mut level = |name: &str, help: &str, gauge: &Level| {
+        registry.register(name, help, gauge.clone());
+    };
+    level(
+        "millrace_log_directory_least_free_bytes",
+        "Bytes free in the log directory with the least room",
+        &levels.least_free,
+    );
+    level(
+        "millrace_log_directories_full",
+        "Log directories in which producers are refused for want of space",
+        &levels.full_directories,
+    );
+    level(
+        "millrace_log_directories_offline",
+        "Log directories that have failed",
+        &levels.offline_directories,
+    );
 }

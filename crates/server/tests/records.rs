@@ -18,7 +18,7 @@ use millrace_protocol::messages::produce_response::ProduceResponse;
 
 use crate::support::node::TestNode;
 use crate::support::wire::Wire;
-use crate::topics::create;
+use crate::topics::{create, create_with};
 
 const EARLIEST: i64 = -2;
 
@@ -122,4 +122,76 @@ async fn old_records_go_by_themselves() {
     while earliest(&mut wire, "t").await < 3 {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
+}
+
+/// Sends batches of one record of this key, or none.
+async fn produce_keyed(wire: &mut Wire, topic: &str, key: Option<&[u8]>, value: &[u8]) -> i16 {
+    let mut batch = BatchBuilder::compressed(Compression::None);
+    batch.push(Timestamp(1_000), key, Some(value), &[]);
+    let records = batch.build().unwrap();
+    let request = ProduceRequest {
+        acks: -1,
+        timeout_ms: 10_000,
+        topic_data: vec![TopicProduceData {
+            name: topic,
+            partition_data: vec![PartitionProduceData {
+                records: Some(&records),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    loop {
+        let response: ProduceResponse = wire.ask(9, &request).await;
+        let error = response.responses[0].partition_responses[0].error_code;
+        // A topic that was just created may have no leader yet.
+        if error != 6 {
+            return error;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compacted_topic_keeps_the_newest_of_each_key() {
+    let properties = "log.cleaner.backoff.ms=50\nlog.segment.delete.delay.ms=0\n\
+                      log.cleaner.min.cleanable.ratio=0.01\nlog.message.timestamp.type=CreateTime\n";
+    let node = TestNode::start(properties).await;
+    let mut wire = node.connect().await;
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("internal.segment.bytes", "2000"),
+    ];
+    create_with(&mut wire, "c", &configs).await;
+    assert_eq!(
+        produce_keyed(&mut wire, "c", None, b"").await,
+        87,
+        "INVALID_RECORD"
+    );
+    for n in 0..60u8 {
+        assert_eq!(
+            produce_keyed(&mut wire, "c", Some(&[n % 3]), &[n; 100]).await,
+            0
+        );
+    }
+    let log_size = || {
+        let files = std::fs::read_dir(node.path().join("c-0"))
+            .unwrap()
+            .flatten();
+        let logs = files.filter(|file| file.path().extension().is_some_and(|e| e == "log"));
+        logs.map(|file| file.metadata().map_or(0, |m| m.len()))
+            .sum::<u64>()
+    };
+    // Some 11,000 bytes were written; what is compacted has three records, and the rest one segment.
+    while log_size() > 3_500 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    // Deleting by offset is not for topics that are only compacted.
+    assert_eq!(
+        delete(&mut wire, 2, "c", 5).await,
+        (44, -1),
+        "POLICY_VIOLATION"
+    );
+    assert_eq!(earliest(&mut wire, "c").await, 0);
 }

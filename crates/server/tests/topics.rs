@@ -46,6 +46,21 @@ async fn create_all(
     response.topics
 }
 
+/// Creates a topic of one partition with settings of its own.
+pub async fn create_with(wire: &mut Wire, name: &str, settings: &[(&str, &str)]) {
+    let configs = settings.iter().map(|(name, value)| CreatableTopicConfig {
+        name: (*name).to_owned(),
+        value: Some((*value).to_owned()),
+        ..Default::default()
+    });
+    let new = CreatableTopic {
+        configs: configs.collect(),
+        ..topic(name, 1)
+    };
+    let created = create_all(wire, 7, vec![new], false).await;
+    assert_eq!(created[0].error_code, 0, "{created:?}");
+}
+
 /// Creates a topic, and returns its id.
 pub async fn create(wire: &mut Wire, name: &str, partitions: i32) -> Uuid {
     let created = create_all(wire, 7, vec![topic(name, partitions)], false).await;

@@ -29,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) followed_cache_bytes: u64,
     pub(crate) producer_expiration: Duration,
     pub(crate) next_log: AtomicU64,
+    pub(crate) reserve_bytes: Option<u64>,
     /// The wall clock as far as it is believed where records are deleted by it.
     pub(crate) trusted_clock: Mutex<TrustedClock>,
     /// Told when something is to be done before long: a log start that moved is to become durable,
@@ -59,6 +60,10 @@ pub(crate) struct Directory {
     pub(crate) offline: OnceLock<String>,
     /// A write found no space and waits.
     pub(crate) full: AtomicBool,
+    /// Less is free than the reserve.
+    pub(crate) low: AtomicBool,
+    /// What was free when it was looked at last.
+    pub(crate) free_bytes: AtomicU64,
     /// Bytes that wait to be written.
     pub(crate) queued_bytes: AtomicUsize,
     /// Told when bytes have been written.
@@ -92,7 +97,7 @@ impl Directory {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
+        self.full.load(Ordering::Relaxed) || self.low.load(Ordering::Relaxed)
     }
 
     /// Why it is offline.

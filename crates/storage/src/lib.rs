@@ -39,6 +39,7 @@ mod recover;
 mod scan;
 mod segment;
 mod settings;
+mod space;
 mod store;
 mod tail;
 mod trash;
@@ -53,7 +54,7 @@ pub use meta::MetaProperties;
 pub use plan::{Part, ReadPlan};
 pub use producers::ProducerInfo;
 pub use settings::{
-    CleanerOptions, LogDirectory, LogSettings, StoreEvents, StoreOptions, TimestampType,
+    CleanerOptions, LogDirectory, LogSettings, Packing, StoreEvents, StoreOptions, TimestampType,
 };
 pub use store::{DirectoryState, RecoveryReport, Store};
 

@@ -4,6 +4,7 @@
 
 mod append;
 mod cold;
+mod convert;
 mod lookup;
 mod retention;
 mod state;

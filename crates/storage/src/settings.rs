@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use millrace_host::Host;
 pub use millrace_protocol::batch::TimestampType;
+use millrace_protocol::compression::Compression;
 
 use millrace_model::{DirectoryId, Durability, Offset, PartitionId};
 
@@ -32,6 +33,10 @@ pub struct LogSettings {
     pub timestamp_before_max_ms: i64,
     /// `message.timestamp.after.max.ms`: how far a timestamp may lie in the future.
     pub timestamp_after_max_ms: i64,
+    /// `compression.type`, unless it is `producer`: how the broker packs batches.
+    pub compression: Option<Packing>,
+    /// `preallocate`: room for a whole segment is set aside when it begins.
+    pub preallocate: bool,
     /// Whether `cleanup.policy` has `delete`: retention by time and size is in force.
     pub delete: bool,
     /// Whether `cleanup.policy` has `compact`: of each key the newest record is kept.
@@ -51,6 +56,15 @@ pub struct LogSettings {
     pub delete_retention_ms: i64,
     /// `file.delete.delay.ms`: how long the files of what was deleted stay, under another name.
     pub file_delete_delay_ms: i64,
+}
+
+/// How a broker packs batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packing {
+    /// The codec.
+    pub codec: Compression,
+    /// `compression.*.level` of that codec; its default if it has none.
+    pub level: Option<i32>,
 }
 
 impl LogSettings {
@@ -110,6 +124,8 @@ impl Default for LogSettings {
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 3_600_000,
+            compression: None,
+            preallocate: false,
             delete: true,
             compact: false,
             retention_ms: 604_800_000,
@@ -172,6 +188,9 @@ pub struct StoreOptions {
     pub high_watermark_checkpoint_interval: Duration,
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval: Duration,
+    /// `millrace.disk.reserve.bytes`: appends stop when less is free; a share of the file system if
+    /// there is no number.
+    pub reserve_bytes: Option<u64>,
     /// `log.initial.task.delay.ms`: how long after the start retention looks first.
     pub initial_task_delay: Duration,
     /// How logs are compacted, until [`crate::Store::set_cleaner`] says otherwise.
@@ -198,6 +217,7 @@ impl StoreOptions {
             recovery_checkpoint_interval: Duration::from_secs(60),
             high_watermark_checkpoint_interval: Duration::from_secs(5),
             retention_check_interval: Duration::from_secs(300),
+            reserve_bytes: None,
             initial_task_delay: Duration::from_secs(30),
             cleaner: CleanerOptions::default(),
         }

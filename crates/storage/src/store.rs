@@ -80,8 +80,10 @@ pub struct DirectoryState {
     pub path: PathBuf,
     /// Why it is offline, if it is.
     pub offline: Option<String>,
-    /// A write found no space and waits.
+    /// A write found no space and waits, or less is free than the reserve.
     pub full: bool,
+    /// What was free on its file system when it was looked at last.
+    pub free_bytes: u64,
 }
 
 impl Store {
@@ -115,6 +117,7 @@ impl Store {
             path: open.directory.path.clone(),
             offline: open.directory.offline.get().cloned(),
             full: open.directory.is_full(),
+            free_bytes: open.directory.free_bytes.load(Ordering::Relaxed),
         };
         self.0.directories.iter().map(state).collect()
     }

@@ -17,19 +17,25 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use millrace_host::DiskFile;
 use millrace_model::Offset;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::directory::{Directory, Shared};
 use crate::error::StorageError;
 use crate::log::{Log, Mode};
+use crate::space;
 
 use behind::Behind;
 pub(crate) use index_files::write_files as write_index_files;
 pub(crate) use remove::remove_file;
 pub(crate) use replace::Replacement;
+
+/// How often a directory's writer looks how much room is left.
+const SPACE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Who waits for a change of a log.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, StorageError>>;
@@ -103,6 +109,7 @@ pub(crate) struct Writer {
     unremoved: Vec<(Arc<Log>, Vec<Offset>)>,
     /// In the middle of a round.
     busy: bool,
+    looked_at_space: Option<Instant>,
     /// What came from leaders and leaves the page cache.
     behind: Behind,
     /// What may leave the tails, oldest first.
@@ -120,6 +127,7 @@ impl Writer {
             stalled,
             unremoved,
             busy: false,
+            looked_at_space: None,
             behind,
             evictable,
         }
@@ -150,7 +158,20 @@ impl Writer {
         if self.stalled.is_empty() && self.unremoved.is_empty() {
             self.directory.full.store(false, Ordering::Relaxed);
         }
+        self.look_at_space();
         self.busy = false;
+    }
+
+    /// Appends stop before the disk is full; what they write is looked at as often as it matters.
+    fn look_at_space(&mut self) {
+        let now = self.shared.host.clock.now();
+        let due = self
+            .looked_at_space
+            .is_none_or(|at| now >= at + SPACE_INTERVAL);
+        if due && !self.directory.is_offline() {
+            self.looked_at_space = Some(now);
+            space::look(&self.shared, &self.directory);
+        }
     }
 
     fn control(&mut self, job: Job) {

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use millrace_host::Host;
 use millrace_host::disk::sim::{Fault, Operation, SimDisk};
-use millrace_model::{BrokerEpoch, Offset, Timestamp};
-use millrace_storage::{AppendError, Log, LogSettings, StorageError, Store};
+use millrace_model::{BrokerEpoch, LeaderEpoch, Offset, Timestamp};
+use millrace_protocol::batch::{BatchBuilder, BatchHeader, RecordSet};
+use millrace_protocol::compression::Compression;
+use millrace_storage::{AppendError, Log, LogSettings, Packing, StorageError, Store};
 
 use crate::support::*;
 
@@ -272,4 +274,99 @@ async fn idle_logs_hold_no_files_and_change_nothing() {
     tokio::time::sleep(Duration::from_secs(3_600)).await;
     assert_eq!(sim.changes(), changes);
     assert_eq!(broker.store.open_files(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reserve_is_left_to_what_makes_room() {
+    let sim = SimDisk::new(1);
+    sim.set_capacity(20_000);
+    let (host, told) = (sim_host(&sim, 1), Arc::new(Told::default()));
+    let mut options = options(Path::new("/data"), host.clone(), told.clone());
+    options.reserve_bytes = Some(5_000);
+    let (store, _) = Store::open(options).await.unwrap();
+    let name = topic("t");
+    let log = store
+        .create(partition(1, 0), &name, settings())
+        .await
+        .unwrap();
+    let appended = async || {
+        let before = log.bounds().log_end;
+        for n in 0..200 {
+            let batch = batch(n as u8).bytes();
+            if log
+                .append_as_leader(batch, log.last_epoch(), Timestamp(2_000))
+                .is_err()
+            {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        log.bounds().log_end > before
+    };
+    assert!(appended().await);
+    let directory = store.directories().remove(0);
+    assert!(
+        directory.full && directory.free_bytes > 4_000,
+        "{directory:?}"
+    );
+    // What was taken in is durable, and stays readable.
+    let end = log.bounds().log_end;
+    assert_eq!(log.bounds().durable_end, end);
+    read_all(&log, &host, Offset(0), end, 1_000).await;
+    // Deleting needs room itself, and makes more.
+    log.advance_log_start(Offset(end.0 / 2));
+    pause().await;
+    assert!(!store.directories()[0].full);
+    assert!(appended().await);
+    assert!(told.offline.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_are_packed_as_the_topic_asks_for() {
+    let sim = SimDisk::new(1);
+    let broker = Broker::start(&sim).await;
+    let log = broker.log(0).await;
+    let mut builder = BatchBuilder::compressed(Compression::Lz4);
+    for n in 0..5 {
+        builder.push(Timestamp(1_000 + n), Some(b"key"), Some(&[7; 200]), &[]);
+    }
+    let sent = builder.build().unwrap();
+    let packed_by = |codec, level| LogSettings {
+        segment_bytes: 1 << 20,
+        compression: Some(Packing { codec, level }),
+        ..settings()
+    };
+    for (codec, level) in [
+        (Compression::None, None),
+        (Compression::Gzip, Some(9)),
+        (Compression::Zstd, Some(-5)),
+        (Compression::Snappy, None),
+        (Compression::Lz4, None),
+    ] {
+        log.reconfigure(packed_by(codec, level));
+        let appended = log.append_as_leader(sent.clone(), LeaderEpoch(0), Timestamp(2_000));
+        let from = appended.unwrap().first;
+        log.make_durable().await.unwrap();
+        let stored = read_all(&log, &broker.host, from, log.bounds().log_end, 1).await;
+        assert_eq!(
+            BatchHeader::parse(&stored).unwrap().compression(),
+            Ok(codec)
+        );
+        let set = RecordSet::of_batch(&stored, 1 << 20).unwrap();
+        let times = set.iter().map(|record| record.unwrap().timestamp.0);
+        assert_eq!(
+            times.collect::<Vec<_>>(),
+            [1_000, 1_001, 1_002, 1_003, 1_004]
+        );
+    }
+    // What is too large once it is unpacked is refused.
+    log.reconfigure(LogSettings {
+        max_message_bytes: 500,
+        ..packed_by(Compression::None, None)
+    });
+    let refused = log.append_as_leader(sent, LeaderEpoch(0), Timestamp(2_000));
+    assert!(
+        matches!(refused, Err(AppendError::TooLarge { .. })),
+        "{refused:?}"
+    );
 }

@@ -6,7 +6,7 @@ use millrace_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, T
 use super::header::write_crc;
 use super::{BatchError, BatchHeader, HEADER_BYTES, RecordHeader, RecordSet, TimestampType};
 use crate::Writer;
-use crate::compression::{Compression, CompressionError, compress, output_limit};
+use crate::compression::{Compression, CompressionError, compress, compress_at, output_limit};
 
 /// What a batch says of itself beside its records.
 #[derive(Clone, Copy, Debug)]
@@ -177,17 +177,21 @@ impl BatchBuilder {
     }
 }
 
-/// One whole batch with its records packed by another codec; all else stays as it is. For topics
+/// One whole batch with its records packed by another codec, with that much effort; all else stays as it is. For topics
 /// whose `compression.type` is not `producer`.
 ///
 /// # Errors
 /// If the batch is broken.
-pub fn rewritten(batch: &[u8], compression: Compression) -> Result<BytesMut, BatchError> {
+pub fn rewritten(
+    batch: &[u8],
+    compression: Compression,
+    level: Option<i32>,
+) -> Result<BytesMut, BatchError> {
     let header = BatchHeader::parse(batch)?;
     let records = RecordSet::of_batch(batch, output_limit(batch.len()))?;
     let body = match compression {
         Compression::None => records.into_body(),
-        codec => compress(codec, &records.into_body())?,
+        codec => compress_at(codec, level, &records.into_body())?,
     };
     let mask = i16::from(0b111u8);
     let header = BatchHeader {

@@ -138,7 +138,7 @@ fn check_rebuilt(batch: &RawBatch<'_>, expected: &Value) {
         Compression::Lz4,
         Compression::Zstd,
     ] {
-        let packed = rewritten(batch.bytes, codec).expect("sound");
+        let packed = rewritten(batch.bytes, codec, None).expect("sound");
         let again = RawBatch {
             bytes: &packed,
             magic: 2,

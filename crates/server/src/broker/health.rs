@@ -25,7 +25,7 @@ impl Health for NodeHealth {
         let image = self.node.image();
         match self.node.broker.get().is_some() && !image.is_active(self.node.id) {
             true => Err("the controller has fenced it".to_owned()),
-            false => Ok(()),
+            false => self.has_room(),
         }
     }
 
@@ -35,6 +35,18 @@ impl Health for NodeHealth {
 }
 
 impl NodeHealth {
+    /// A broker whose disk is nearly full refuses what producers send.
+    fn has_room(&self) -> Result<(), String> {
+        let Some(broker) = self.node.broker.get() else {
+            return Ok(());
+        };
+        let directories = broker.store.directories();
+        match directories.iter().find(|directory| directory.full) {
+            None => Ok(()),
+            Some(full) => Err(format!("little space is left in {}", full.path.display())),
+        }
+    }
+
     fn snapshot(&self) -> Snapshot {
         let image = self.node.image();
         let fenced = image.brokers().filter(|broker| broker.fenced).count();
@@ -48,8 +60,24 @@ impl NodeHealth {
             request_memory_bytes: count(self.node.request_memory.used_bytes()),
             ..Snapshot::default()
         };
+        self.count_directories(&mut snapshot);
         self.count_partitions(&image, &mut snapshot);
         snapshot
+    }
+
+    fn count_directories(&self, snapshot: &mut Snapshot) {
+        let Some(broker) = self.node.broker.get() else {
+            return;
+        };
+        let directories = broker.store.directories();
+        let least = directories
+            .iter()
+            .map(|directory| directory.free_bytes)
+            .min();
+        snapshot.least_free_bytes = i64::try_from(least.unwrap_or(0)).unwrap_or(i64::MAX);
+        snapshot.full_directories = count(directories.iter().filter(|d| d.full).count());
+        let offline = directories.iter().filter(|d| d.offline.is_some());
+        snapshot.offline_directories = count(offline.count());
     }
 
     fn count_partitions(&self, image: &Image, snapshot: &mut Snapshot) {

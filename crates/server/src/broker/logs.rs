@@ -43,6 +43,7 @@ pub(super) async fn open(
         recovery_threads: config.recovery_threads,
         recovery_checkpoint_interval: config.recovery_checkpoint_interval,
         high_watermark_checkpoint_interval: config.high_watermark_checkpoint_interval,
+        reserve_bytes: config.reserve_bytes,
         retention_check_interval: config.retention_check_interval,
         initial_task_delay: config.initial_task_delay,
         cleaner: cleaner_options(&config.settings),

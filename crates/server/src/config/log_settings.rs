@@ -4,7 +4,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use millrace_model::Durability;
-use millrace_storage::{CleanerOptions, LogSettings, TimestampType};
+use millrace_protocol::compression::Compression;
+use millrace_storage::{CleanerOptions, LogSettings, Packing, TimestampType};
 
 use super::settings::Settings;
 use super::topic::{self, TopicOverrides};
@@ -36,6 +37,8 @@ pub fn log_settings(broker: &Settings, own: &TopicOverrides) -> LogSettings {
         },
         timestamp_before_max_ms: long("message.timestamp.before.max.ms"),
         timestamp_after_max_ms: long("message.timestamp.after.max.ms"),
+        compression: packing(&value),
+        preallocate: value("preallocate") == "true",
         delete: has_policy("delete"),
         compact: has_policy("compact"),
         retention_ms: long("retention.ms"),
@@ -46,6 +49,22 @@ pub fn log_settings(broker: &Settings, own: &TopicOverrides) -> LogSettings {
         delete_retention_ms: long("delete.retention.ms"),
         file_delete_delay_ms: long("file.delete.delay.ms"),
     }
+}
+
+/// How the broker packs batches, unless it leaves that to producers.
+fn packing(value: &dyn Fn(&str) -> String) -> Option<Packing> {
+    let codec = match value("compression.type").as_str() {
+        "uncompressed" => Compression::None,
+        name => Compression::from_name(name)?,
+    };
+    let level = match codec {
+        Compression::Gzip => value("compression.gzip.level").parse().ok(),
+        Compression::Zstd => value("compression.zstd.level").parse().ok(),
+        Compression::None | Compression::Snappy | Compression::Lz4 => None,
+    };
+    // -1 is gzip's own default.
+    let level = level.filter(|level| codec != Compression::Gzip || *level > 0);
+    Some(Packing { codec, level })
 }
 
 /// How this broker compacts logs.

@@ -30,13 +30,13 @@ fn files_are_refused_in_kafkas_words() {
 
 #[test]
 fn a_file_without_effect_on_security_is_only_warned_about() {
-    let text = format!("{BASE}{LISTENERS}log.preallocate=true\nfoo=1\nlog.cleaner.threads=1\n");
+    let text = format!("{BASE}{LISTENERS}compression.lz4.level=3\nfoo=1\nlog.cleaner.threads=1\n");
     let (_, warnings) = load(&text);
     assert_eq!(
         warnings,
         [
+            "The property compression.lz4.level has no effect in Millrace yet.",
             "The property foo is unknown and ignored.",
-            "The property log.preallocate has no effect in Millrace yet.",
         ]
     );
 }

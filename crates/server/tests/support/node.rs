@@ -14,7 +14,7 @@ pub const CLUSTER_ID: &str = "pdsRlKyZQWSKJHVWdtpZqg";
 pub struct TestNode {
     pub broker: Broker,
     // Removed when the node is.
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl TestNode {
@@ -26,10 +26,12 @@ impl TestNode {
         let config = config(directory.path(), properties);
         let broker = Broker::start(config, host).await.unwrap();
         broker.ready().await.unwrap();
-        TestNode {
-            broker,
-            _directory: directory,
-        }
+        TestNode { broker, directory }
+    }
+
+    /// Where its logs are.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
     }
 
     pub async fn connect(&self) -> Wire {

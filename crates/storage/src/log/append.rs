@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use millrace_model::{LeaderEpoch, Offset, Timestamp};
 
+use super::convert;
 use super::validate;
 use super::{Appended, Bounds, Chunk, Log, Mode, State};
 use crate::batch;
@@ -25,6 +26,7 @@ impl Log {
     ) -> Result<Appended, AppendError> {
         let settings = self.settings();
         let count = validate::batches(&mut batches, &settings, now)?;
+        let mut batches = convert::batches(batches, &settings)?;
         let mut state = self.state();
         self.check_appendable(&state)?;
         let newest = state.epochs.last();

@@ -60,6 +60,7 @@ pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryRepor
         followed_cache_bytes: options.followed_cache_bytes,
         producer_expiration: options.producer_expiration,
         next_log: AtomicU64::new(0),
+        reserve_bytes: options.reserve_bytes,
         trusted_clock: Mutex::default(),
         attention: Notify::new(),
     });
@@ -216,6 +217,8 @@ fn look(disk: &dyn Disk, wanted: &LogDirectory) -> Result<Found, StorageError> {
         guard: Mutex::new(Some(guard)),
         offline: OnceLock::new(),
         full: AtomicBool::new(false),
+        low: AtomicBool::new(false),
+        free_bytes: AtomicU64::new(u64::MAX),
         queued_bytes: AtomicUsize::new(0),
         room: Notify::new(),
         persisted: Mutex::new(persisted),

@@ -14,6 +14,7 @@ use crate::directory::Directory;
 use crate::error::StorageError;
 use crate::lock;
 use crate::log::Log;
+use crate::space;
 use crate::trash;
 use crate::writer::Job;
 
@@ -110,6 +111,10 @@ fn is_due(due: &mut Instant, interval: Duration, now: Instant) -> bool {
 async fn tick(inner: &Arc<Inner>, work: Work, now: Instant) {
     let tasks = &inner.shared.host.tasks;
     for open in &inner.directories {
+        let (shared, directory) = (inner.shared.clone(), open.directory.clone());
+        tasks
+            .blocking(move || space::look(&shared, &directory))
+            .await;
         let doomed = match open.directory.is_full() {
             true => lock(&open.directory.trash).take_all(),
             false => lock(&open.directory.trash).take_due(now),

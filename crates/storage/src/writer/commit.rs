@@ -188,6 +188,7 @@ impl Writer {
             }
         }
         for base in &work.closing {
+            self.release(log, *base)?;
             self.write_index(log, *base)?;
         }
         for (offset, content) in &work.snapshots {
@@ -218,9 +219,28 @@ impl Writer {
             .doing("opening", &path)?;
         if position == 0 {
             file.set_len(0).doing("emptying", &path)?;
+            let settings = log.settings();
+            if settings.preallocate {
+                // Where that is not possible, the room is found batch by batch.
+                let _ = file.reserve(settings.segment_bytes);
+            }
             log.state().unsynced_names = true;
         }
         Ok(file)
+    }
+
+    /// Gives back what a segment that is closed did not use of the room set aside for it.
+    fn release(&self, log: &Log, base: Offset) -> Result<(), StorageError> {
+        let size = match log.state().segment_mut(base) {
+            Some(segment) => segment.size,
+            None => return Ok(()),
+        };
+        if !log.settings().preallocate {
+            return Ok(());
+        }
+        let path = log.path().join(names::file(base, FileKind::Log));
+        let file = log.open(base, FileKind::Log).doing("opening", &path)?;
+        file.set_len(size).doing("releasing", &path)
     }
 
     /// Notes in memory what is in the files now.
