@@ -15,6 +15,7 @@ mod failure;
 mod format;
 mod get_offsets;
 mod health;
+mod memory;
 mod node_config;
 mod produce;
 mod properties;

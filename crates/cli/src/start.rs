@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Failure;
-use crate::node_config;
+use crate::{memory, node_config};
 
 /// Start a node: a broker, a controller, or both.
 #[derive(Args, Debug)]
@@ -39,6 +39,7 @@ pub fn run(args: &StartArgs) -> Result<(), Failure> {
         Tasks::on(data.handle().clone()),
         Tasks::on(control.handle().clone()),
     );
+    control.spawn(memory::give_back_at_rest());
     let done = control.block_on(serve(config, host));
     data.shutdown_background();
     control.shutdown_background();
@@ -91,6 +92,7 @@ fn runtime(name: &str, workers: usize, blocking: usize) -> Result<Runtime, Failu
         .worker_threads(workers)
         .max_blocking_threads(blocking)
         .thread_name(format!("millrace-{name}"))
+        .on_thread_park(memory::at_park)
         .enable_all()
         .build();
     runtime.map_err(|error| Failure::new(format!("cannot start threads: {error}")))

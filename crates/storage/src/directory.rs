@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use millrace_host::{DiskDirectory, Host};
@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use crate::checkpoint::Offsets;
 use crate::handles::Handles;
 use crate::lock;
+use crate::log::Log;
 use crate::names::SOUND;
 use crate::settings::StoreEvents;
 use crate::trash::Trash;
@@ -72,6 +73,8 @@ pub(crate) struct Directory {
     pub(crate) persisted: Mutex<Persisted>,
     /// Logs that could not be opened: what the files say of them is kept.
     pub(crate) kept: Mutex<BTreeSet<(TopicName, i32)>>,
+    /// Logs made in this run whose identities are perhaps not synced.
+    pub(crate) unborn: Mutex<Vec<Weak<Log>>>,
     /// Held while files of leader epochs are written.
     pub(crate) writing_epochs: Mutex<()>,
     /// A log start moved since the last checkpoint.

@@ -60,6 +60,11 @@ impl Handles {
         }
     }
 
+    /// How many may be open.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// The file if it is open already.
     pub(crate) fn get(&self, key: HandleKey) -> Option<Arc<dyn DiskFile>> {
         lock(&self.open).touch(key)

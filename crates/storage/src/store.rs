@@ -337,6 +337,7 @@ impl Inner {
         let (directory, writer) = (open.directory.clone(), open.writer.clone());
         directory.note_high_watermarks();
         let log = Log::new(id, topic, directory, self.shared.clone(), writer, state);
+        lock(&log.directory.unborn).push(Arc::downgrade(&log));
         self.logs
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner)

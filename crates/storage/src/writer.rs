@@ -46,6 +46,8 @@ pub(crate) enum Job {
     Write(Arc<Log>),
     /// There may be space again.
     Retry,
+    /// Time has passed: batches that are old by now leave memory.
+    Age,
     /// Cut a log, which is in `Mode::Changing`.
     Truncate {
         /// The log.
@@ -113,7 +115,15 @@ pub(crate) struct Writer {
     /// What came from leaders and leaves the page cache.
     behind: Behind,
     /// What may leave the tails, oldest first.
-    evictable: VecDeque<(Weak<Log>, Offset)>,
+    evictable: VecDeque<Evictable>,
+}
+
+/// What may leave a log's tail.
+struct Evictable {
+    log: Weak<Log>,
+    /// The offset that follows it.
+    end: Offset,
+    since: Instant,
 }
 
 impl Writer {
@@ -148,6 +158,7 @@ impl Writer {
                         self.remove(&log, bases);
                     }
                 }
+                Job::Age => self.evict(),
                 other => {
                     self.commit(std::mem::take(&mut group));
                     self.control(other);
@@ -176,7 +187,7 @@ impl Writer {
 
     fn control(&mut self, job: Job) {
         match job {
-            Job::Write(_) | Job::Retry => {}
+            Job::Write(_) | Job::Retry | Job::Age => {}
             Job::Truncate { log, to, reply } => {
                 let done = self.may_change(&log).and_then(|()| self.truncate(&log, to));
                 self.answer_change(&log, done, reply);

@@ -9,3 +9,4 @@ mod kafka;
 mod retention;
 mod store;
 mod support;
+mod tails;

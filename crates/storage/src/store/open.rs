@@ -223,6 +223,7 @@ fn look(disk: &dyn Disk, wanted: &LogDirectory) -> Result<Found, StorageError> {
         room: Notify::new(),
         persisted: Mutex::new(persisted),
         kept: Mutex::default(),
+        unborn: Mutex::default(),
         writing_epochs: Mutex::default(),
         starts_moved: AtomicBool::new(false),
         high_watermarks_moved: AtomicBool::new(true),

@@ -131,6 +131,9 @@ async fn tick(inner: &Arc<Inner>, work: Work, now: Instant) {
         if open.directory.is_full() {
             open.writer.submit(Job::Retry);
         }
+        if inner.shared.tail_bytes.load(Ordering::Relaxed) > 0 {
+            open.writer.submit(Job::Age);
+        }
     }
     if work.retention {
         let worker = inner.clone();

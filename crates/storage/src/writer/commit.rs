@@ -1,17 +1,19 @@
 //! Group commit: write, sync, tell.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use millrace_host::DiskFile;
 use millrace_host::disk::OpenMode;
 use millrace_model::{Durability, Offset, PartitionId};
 
-use super::Writer;
+use super::{Evictable, Writer};
 use crate::error::{StorageError, While};
 use crate::index::MAX_WAITING_ENTRIES;
+use crate::lock;
 use crate::log::{Chunk, Log, Waiter};
 use crate::names::{self, FileKind};
 use crate::segment;
@@ -23,10 +25,16 @@ use crate::store::checkpoints;
 /// file system left behind too, and walks all its inodes in memory. On a busy ext4, with twelve
 /// partitions written at once, 4 gave twice the commits of 8, and 2 no more than 4.
 const SYNC_ALL_FROM: usize = 4;
-/// Unsynced files that stay open.
+/// Files that one round leaves unsynced and open.
 const MAX_DIRTY_FILES: usize = 1024;
-/// Unsynced files of logs under page-cache durability that stay open.
-const MAX_RELAXED_DIRTY_FILES: usize = 256;
+/// Unsynced files of logs under page-cache durability that stay open in any case. Nobody asked for
+/// their sync, and it makes whoever is next wait: beyond this they may be as many as the files that
+/// are open for reading.
+const LEAST_RELAXED_DIRTY_FILES: usize = 256;
+
+/// How long batches stay in memory for those who read the newest: replication and most consumers
+/// have them within milliseconds.
+const TAIL_AGE: Duration = Duration::from_secs(2);
 
 /// What a round did for one log.
 struct Written {
@@ -36,6 +44,8 @@ struct Written {
     waiters: Vec<Waiter>,
     /// Names in the log's directory must be synced too.
     unsynced_names: bool,
+    /// The newest of it came from the partition's leader.
+    followed: bool,
 }
 
 impl Written {
@@ -92,6 +102,7 @@ impl Writer {
             self.directory.fail(&self.shared, error.to_string());
         }
         let mut written = Vec::with_capacity(logs.len());
+        let mut dirty_before = self.dirty.len();
         for log in logs.into_values() {
             if self.directory.is_offline() {
                 self.refuse(&log);
@@ -101,7 +112,10 @@ impl Writer {
             match self.write(&log, &work) {
                 Ok(()) => {
                     written.push(self.note_written(log, work));
-                    self.relieve();
+                    if self.dirty.len() >= dirty_before + MAX_DIRTY_FILES {
+                        self.relieve();
+                        dirty_before = self.dirty.len();
+                    }
                 }
                 Err(StorageError::NoSpace) => {
                     self.wait_for_space(&log, work);
@@ -118,9 +132,6 @@ impl Writer {
 
     /// Keeps a round over very many logs from holding very many files open.
     fn relieve(&mut self) {
-        if self.dirty.len() < MAX_DIRTY_FILES {
-            return;
-        }
         let root = &self.directory.path;
         let synced = match self.directory.can_sync_all {
             true => self.directory.root.sync_filesystem(),
@@ -139,13 +150,16 @@ impl Writer {
         if new.is_empty() || self.directory.is_offline() {
             return Ok(());
         }
-        if new.len() * 2 >= SYNC_ALL_FROM && self.directory.can_sync_all {
+        // Logs are made by the hundred, and their first batches come one by one: the sync for the
+        // first of them does for all that were made before.
+        let unborn = std::mem::take(&mut *lock(&self.directory.unborn));
+        if unborn.len() * 2 >= SYNC_ALL_FROM && self.directory.can_sync_all {
             let root = &self.directory.path;
             self.directory
                 .root
                 .sync_filesystem()
                 .doing("syncing", root)?;
-            for log in new {
+            for log in unborn.iter().filter_map(Weak::upgrade) {
                 log.state().unborn = false;
             }
             return Ok(());
@@ -280,12 +294,14 @@ impl Writer {
             }
         }
         let (waiters, durability) = (work.waiters, work.durability);
+        let followed = work.chunks.last().is_some_and(|chunk| chunk.followed);
         Written {
             log,
             end,
             durability,
             waiters,
             unsynced_names,
+            followed,
         }
     }
 
@@ -301,6 +317,7 @@ impl Writer {
             self.directory.fail(&self.shared, error.to_string());
         }
         let offline = self.directory.is_offline();
+        let now = self.shared.host.clock.now();
         let mut progress = Vec::with_capacity(written.len());
         for Written {
             log,
@@ -308,6 +325,7 @@ impl Writer {
             durability,
             waiters,
             unsynced_names,
+            followed,
         } in written
         {
             let synced = durability == Durability::Fsync || !waiters.is_empty();
@@ -328,7 +346,16 @@ impl Writer {
                 };
                 let _ = waiter.send(answer);
             }
-            self.evictable.push_back((Arc::downgrade(&log), end));
+            if followed {
+                // Clients read from leaders, and nobody follows a follower.
+                self.evict_from(&log, end);
+            } else {
+                self.evictable.push_back(Evictable {
+                    log: Arc::downgrade(&log),
+                    end,
+                    since: now,
+                });
+            }
         }
         if !offline {
             self.tell(&progress);
@@ -360,7 +387,7 @@ impl Writer {
             }
         }
         let relaxed = self.dirty.len() - files.len();
-        if relaxed > MAX_RELAXED_DIRTY_FILES {
+        if relaxed > LEAST_RELAXED_DIRTY_FILES.max(self.shared.handles.limit()) {
             files = self
                 .dirty
                 .iter()
@@ -391,21 +418,33 @@ impl Writer {
         Ok(())
     }
 
-    /// Lets the oldest batches leave memory until the budget holds.
-    fn evict(&mut self) {
-        let tails = &self.shared.tail_bytes;
-        while tails.load(Ordering::Relaxed) > self.shared.tail_budget_bytes
-            && let Some((log, end)) = self.evictable.pop_front()
+    /// Lets the oldest batches leave memory until the budget holds, and those that whoever keeps up
+    /// has read long ago.
+    pub(super) fn evict(&mut self) {
+        let old = self.shared.host.clock.now() - TAIL_AGE;
+        while let Some(oldest) = self.evictable.front()
+            && (oldest.since <= old
+                || self.shared.tail_bytes.load(Ordering::Relaxed) > self.shared.tail_budget_bytes)
         {
+            let Some(Evictable { log, end, .. }) = self.evictable.pop_front() else {
+                return;
+            };
             if let Some(log) = log.upgrade() {
-                let freed = {
-                    let mut state = log.state();
-                    let end = end.min(state.written_end);
-                    state.tail.evict_to(end)
-                };
-                tails.fetch_sub(freed, Ordering::Relaxed);
+                self.evict_from(&log, end);
             }
         }
+        if self.evictable.is_empty() {
+            self.evictable = VecDeque::new();
+        }
+    }
+
+    fn evict_from(&self, log: &Log, end: Offset) {
+        let freed = {
+            let mut state = log.state();
+            let end = end.min(state.written_end);
+            state.tail.evict_to(end)
+        };
+        self.shared.tail_bytes.fetch_sub(freed, Ordering::Relaxed);
     }
 
     /// Writes a producer snapshot's file.

@@ -1,0 +1,96 @@
+//! What of the newest batches stays in memory, and for how long; and what the first batches of many
+//! new logs cost.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_host::disk::sim::SimDisk;
+use millrace_model::{Durability, LeaderEpoch, Offset};
+use millrace_storage::{Log, LogSettings, Store};
+
+use crate::support::*;
+
+/// A store on a simulated machine.
+async fn store(sim: &SimDisk) -> Store {
+    let told = Arc::new(Told::default());
+    let options = options(Path::new("/data"), sim_host(sim, 1), told);
+    Store::open(options).await.unwrap().0
+}
+
+async fn log(store: &Store, index: i32, durability: Durability) -> Arc<Log> {
+    let settings = LogSettings {
+        durability,
+        ..LogSettings::default()
+    };
+    let name = topic("t");
+    store
+        .create(partition(1, index), &name, settings)
+        .await
+        .unwrap()
+}
+
+async fn written(log: &Log) {
+    while log.bounds().durable_end < log.bounds().log_end {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_of_leaders_leave_memory_as_soon_as_they_are_written() {
+    let sim = SimDisk::new(1);
+    let store = store(&sim).await;
+    let log = log(&store, 0, Durability::PageCache).await;
+    let batch = Batch::default().stored(0, 0);
+    log.append_as_follower(Offset(0), batch.clone()).unwrap();
+    assert_eq!(store.tail_bytes(), batch.len());
+    written(&log).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(store.tail_bytes(), 0);
+    let host = sim_host(&sim, 1);
+    assert_eq!(
+        read_all(&log, &host, Offset(0), Offset(3), 1000).await,
+        batch
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_of_clients_stay_for_those_who_keep_up_and_then_go() {
+    let sim = SimDisk::new(1);
+    let store = store(&sim).await;
+    let log = log(&store, 0, Durability::PageCache).await;
+    append(&log, Batch::default());
+    written(&log).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(store.tail_bytes() > 0);
+    assert!(
+        !log.read(Offset(0), 1000, Offset(3), true)
+            .unwrap()
+            .is_cold()
+    );
+    // Nothing more is appended: it is time alone that has them go.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(store.tail_bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_sync_settles_all_new_logs() {
+    let sim = SimDisk::new(1);
+    let store = store(&sim).await;
+    let mut logs = Vec::new();
+    for index in 0..50 {
+        logs.push(log(&store, index, Durability::PageCache).await);
+    }
+    let before = sim.syncs();
+    for log in &logs {
+        log.append_as_leader(Batch::default().bytes(), LeaderEpoch(0), NOW)
+            .unwrap();
+        written(log).await;
+    }
+    assert_eq!(sim.syncs() - before, 1);
+    // Those that come later are settled in their turn.
+    let late = log(&store, 50, Durability::PageCache).await;
+    append(&late, Batch::default());
+    written(&late).await;
+    assert!(sim.syncs() - before > 1);
+}
