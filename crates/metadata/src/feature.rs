@@ -31,7 +31,7 @@ pub struct FeatureRange {
 /// wait for the APIs that they promise. Level 30 is Kafka's `4.3-IV0`, level 7 its `3.3-IV3`.
 pub const SUPPORTED_FEATURES: &[(&str, i16, i16)] = &[
     (names::ELIGIBLE_LEADER_REPLICAS, 0, 1),
-    (names::GROUP, 0, 0),
+    (names::GROUP, 0, 1),
     (names::METADATA_VERSION, 7, 30),
     (names::SHARE, 0, 0),
     (names::STREAMS, 0, 0),

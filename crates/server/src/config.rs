@@ -27,7 +27,7 @@ use std::time::Duration;
 use millrace_metadata::Image;
 use millrace_model::BrokerId;
 
-pub use groups::{OffsetsTopic, group_settings};
+pub use groups::{OffsetsTopic, check_group, group_settings};
 pub use log_settings::{cleaner_options, log_settings};
 pub use settings::{Settings, Sources};
 use valid::split_address;
@@ -124,6 +124,8 @@ pub struct Config {
     pub default_replication_factor: i16,
     /// `offsets.*`.
     pub offsets: OffsetsTopic,
+    /// `millrace.metrics.group.lags`: how many lags of groups this broker shows at most.
+    pub shown_group_lags: usize,
     /// Whether `replica.selector.class` asks for a replica in the consumer's rack (KIP-392).
     pub rack_aware_reads: bool,
     /// Bounds on what clients may take.
@@ -222,6 +224,7 @@ impl Config {
         let quorum_voters = voters(&settings);
         check_quorum(&settings, &roles, node_id, &quorum_voters)?;
         let listeners = listeners::read(&settings, &roles)?;
+        groups::check_broker(&settings)?;
         let log_dirs = log_dirs(&settings);
         let first = log_dirs.first().cloned().unwrap_or_default();
         let metadata_log_dir = settings.value("metadata.log.dir");
@@ -259,6 +262,7 @@ impl Config {
             num_partitions: number(&settings, "num.partitions"),
             default_replication_factor: number(&settings, "default.replication.factor"),
             offsets: OffsetsTopic::of(&settings),
+            shown_group_lags: number(&settings, "millrace.metrics.group.lags"),
             rack_aware_reads: rack_aware_reads(&settings)?,
             limits: limits(&settings)?,
             followed_cache_bytes: number(&settings, "millrace.followed.cache.bytes"),

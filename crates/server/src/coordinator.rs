@@ -27,6 +27,6 @@ mod tests;
 
 pub use driver::DriverOptions;
 pub use family::{Encoded, Family};
-pub use groups::Groups;
+pub use groups::{GroupMeasures, Groups};
 pub use journal::{Journal, Lost, ReadFault, ReplicaJournal, Standing};
 pub use running::{Coordinator, CoordinatorParts};

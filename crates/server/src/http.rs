@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use futures::future::BoxFuture;
 use millrace_host::{BoxListener, BoxStream};
 use millrace_model::limits::MAX_HTTP_CONNECTIONS;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -24,7 +25,7 @@ pub trait Health: Send + Sync + 'static {
     /// Whether clients are served; else why not, in a few words.
     fn ready(&self) -> Result<(), String>;
     /// All metrics in Prometheus' text format.
-    fn metrics(&self) -> String;
+    fn metrics(&self) -> BoxFuture<'_, String>;
 }
 
 /// Serves until told to stop.
@@ -60,7 +61,10 @@ async fn ready(State(health): State<Arc<dyn Health>>) -> (StatusCode, String) {
 
 async fn metrics(State(health): State<Arc<dyn Health>>) -> impl IntoResponse {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, OPEN_METRICS)], health.metrics())
+    (
+        [(header::CONTENT_TYPE, OPEN_METRICS)],
+        health.metrics().await,
+    )
 }
 
 /// Accepts only as many connections at once as there are permits.

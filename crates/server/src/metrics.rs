@@ -3,6 +3,8 @@
 //! Names begin with `millrace_` and end in their unit. Handles are kept, so that counting on the
 //! data path looks nothing up.
 
+mod groups;
+
 use std::fmt::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64};
@@ -15,6 +17,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+
+pub use groups::{GroupLag, GroupMetrics, GroupSnapshot};
 
 type Labels = [(&'static str, String); 1];
 type Count = Counter<u64, AtomicU64>;
@@ -33,6 +37,8 @@ pub struct Metrics {
     produced_batches: Count,
     fetched_bytes: Count,
     levels: Levels,
+    /// Groups of consumers.
+    pub groups: GroupMetrics,
 }
 
 struct RequestMetrics {
@@ -126,6 +132,7 @@ impl Metrics {
             connections_refused.clone(),
         );
         let levels = register_levels(&mut registry);
+        let groups = GroupMetrics::register(&mut registry);
         Metrics {
             registry: Mutex::new(registry),
             requests,
@@ -138,6 +145,7 @@ impl Metrics {
             produced_batches,
             fetched_bytes,
             levels,
+            groups,
         }
     }
 

@@ -37,15 +37,15 @@ use crate::support::node::TestNode;
 use crate::support::wire::Wire;
 use crate::topics::create;
 
-const ALONE: &str = "offsets.topic.replication.factor=1\noffsets.topic.num.partitions=5\n\
+pub const ALONE: &str = "offsets.topic.replication.factor=1\noffsets.topic.num.partitions=5\n\
     group.initial.rebalance.delay.ms=0\n";
 
-fn code(number: i16) -> ErrorCode {
+pub fn code(number: i16) -> ErrorCode {
     ErrorCode::from_code(number).unwrap()
 }
 
 /// Asks until the group's coordinator is there and has loaded.
-async fn find(wire: &mut Wire, group: &str) {
+pub async fn find(wire: &mut Wire, group: &str) {
     let request = FindCoordinatorRequest {
         key: group.to_owned(),
         ..Default::default()
@@ -137,7 +137,7 @@ async fn heartbeat(
     code(answer.error_code)
 }
 
-fn commit_of(group: &str, name: &str, id: Uuid, offsets: &[(i32, i64)]) -> OffsetCommitRequest {
+pub fn commit_of(group: &str, name: &str, id: Uuid, offsets: &[(i32, i64)]) -> OffsetCommitRequest {
     let partitions = offsets
         .iter()
         .map(|(index, offset)| OffsetCommitRequestPartition {
@@ -158,7 +158,11 @@ fn commit_of(group: &str, name: &str, id: Uuid, offsets: &[(i32, i64)]) -> Offse
     }
 }
 
-async fn commit(wire: &mut Wire, version: i16, request: &OffsetCommitRequest) -> Vec<ErrorCode> {
+pub async fn commit(
+    wire: &mut Wire,
+    version: i16,
+    request: &OffsetCommitRequest,
+) -> Vec<ErrorCode> {
     let answer: OffsetCommitResponse = wire.ask(version, request).await;
     let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
     partitions.map(|p| code(p.error_code)).collect()

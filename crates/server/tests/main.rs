@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // Helpers outside of test functions unwrap as tests do.
 
 mod configs;
+mod consumer_groups;
 mod describe_cluster;
 mod groups;
 mod metadata;

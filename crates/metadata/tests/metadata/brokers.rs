@@ -329,7 +329,7 @@ fn features_change_as_far_as_all_nodes_can() {
     );
     check(name, 30, down, "Can't downgrade to a newer version.");
     check("eligible.leader.replicas.version", 1, up, "");
-    check("group.version", 1, up, "only supports versions 0-0");
+    check("share.version", 1, up, "only supports versions 0-0");
     check(
         "no.such",
         1,

@@ -84,7 +84,7 @@ impl Replica {
         let Some(epoch) = inner.core.serving() else {
             return Err(inner.not_leading());
         };
-        if self.is_cut_off(inner) {
+        if self.hears_nobody(inner) {
             return Err(AppendFailure::NotLeader);
         }
         let (isr, min) = inner.core.isr_and_min();
@@ -95,8 +95,13 @@ impl Replica {
     }
 
     /// Whether nothing was heard for a session, neither of the controller nor of any follower,
-    /// while somebody else may have been elected.
-    fn is_cut_off(&self, inner: &Inner) -> bool {
+    /// while somebody else may have been elected: it then appends nothing, and what it knows may be
+    /// old.
+    pub fn is_cut_off(&self) -> bool {
+        self.hears_nobody(&self.lock())
+    }
+
+    fn hears_nobody(&self, inner: &Inner) -> bool {
         let session = self.shared.settings.session_timeout;
         let now = self.shared.host.clock.now();
         let recent = |heard: Instant| now.saturating_duration_since(heard) <= session;

@@ -1,13 +1,16 @@
 //! What the HTTP listener tells of a node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::future::BoxFuture;
 use millrace_metadata::Image;
+use millrace_model::PartitionId;
 use tokio::sync::watch;
 
 use crate::http::Health;
-use crate::metrics::Snapshot;
-use crate::node::Node;
+use crate::metrics::{GroupLag, GroupSnapshot, Snapshot};
+use crate::node::{BrokerParts, Node};
 
 /// Looks at the node when asked.
 pub struct NodeHealth {
@@ -29,8 +32,12 @@ impl Health for NodeHealth {
         }
     }
 
-    fn metrics(&self) -> String {
-        self.node.metrics.render(&self.snapshot())
+    fn metrics(&self) -> BoxFuture<'_, String> {
+        Box::pin(async {
+            let groups = self.groups().await;
+            self.node.metrics.groups.set(groups);
+            self.node.metrics.render(&self.snapshot())
+        })
     }
 }
 
@@ -45,6 +52,34 @@ impl NodeHealth {
             None => Ok(()),
             Some(full) => Err(format!("little space is left in {}", full.path.display())),
         }
+    }
+
+    /// The groups that this broker coordinates; those of shards that do not answer are left out.
+    async fn groups(&self) -> GroupSnapshot {
+        let mut groups = GroupSnapshot::default();
+        let Some(broker) = self.node.broker.get() else {
+            return groups;
+        };
+        let measured = tokio::time::timeout(PATIENCE, broker.groups.measure()).await;
+        let image = self.node.image();
+        let most = self.node.config().shown_group_lags;
+        for (of, measures) in measured.unwrap_or_default() {
+            groups.shards.push((of, measures.counters, measures.states));
+            for (group, topic, index, offset) in measures.offsets {
+                if groups.lags.len() >= most {
+                    break;
+                }
+                let end = end_of(&image, broker, &topic, index);
+                groups.lags.push(GroupLag {
+                    lag: end.map(|end| (end - offset).max(0)),
+                    group,
+                    topic,
+                    partition: index,
+                    offset,
+                });
+            }
+        }
+        groups
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -96,6 +131,17 @@ impl NodeHealth {
             }
         }
     }
+}
+
+/// How long the shards of groups may take to say how they are.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The high watermark of a partition, as far as a replica here knows it.
+fn end_of(image: &Image, broker: &BrokerParts, topic: &str, index: i32) -> Option<i64> {
+    let topic = image.topic_named(topic)?.id;
+    let replica = broker.replicas.get(PartitionId { topic, index })?;
+    let offsets = replica.offsets(None, true).ok()?;
+    Some(offsets.high_watermark.get())
 }
 
 fn count(number: usize) -> i64 {

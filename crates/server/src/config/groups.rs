@@ -9,7 +9,7 @@ use millrace_model::TopicName;
 use millrace_protocol::compression::Compression;
 
 use super::settings::Settings;
-use super::topic;
+use super::{ConfigError, error, topic};
 use crate::api::internal::GROUP_OFFSETS;
 
 /// `offsets.*`: how the topic of offsets is made, written and read.
@@ -60,7 +60,7 @@ pub fn group_settings(given: &Settings, image: &Image) -> group::Settings {
         consumer_session_timeout_ms: int("group.consumer.session.timeout.ms"),
         consumer_heartbeat_interval_ms: int("group.consumer.heartbeat.interval.ms"),
         consumer_max_size: size("group.consumer.max.size"),
-        consumer_assignors: given.list("group.consumer.assignors"),
+        consumer_assignors: assignors(given),
         consumer_migration: migration(given.text("group.consumer.migration.policy")),
         consumer_regex_refresh_interval_ms: given
             .number("group.consumer.regex.refresh.interval.ms"),
@@ -72,6 +72,106 @@ pub fn group_settings(given: &Settings, image: &Image) -> group::Settings {
         max_batch_bytes: max_batch_bytes(given, image),
         groups: of_single_groups(image),
     }
+}
+
+/// The settings of consumer groups that have bounds beside them: what of a group, what of a broker.
+const BOUNDED: [&str; 3] = [
+    "heartbeat.interval.ms",
+    "session.timeout.ms",
+    "assignment.interval.ms",
+];
+
+/// What Kafka checks over several settings of groups when a broker starts (class
+/// `GroupCoordinatorConfig`), in its words.
+pub(super) fn check_broker(given: &Settings) -> Result<(), ConfigError> {
+    let at_least = |more: &str, less: &str| match given.number(more) < given.number(less) {
+        true => error(format!("{more} must be greater than or equal to {less}")),
+        false => Ok(()),
+    };
+    for name in BOUNDED {
+        let of = |bound: &str| format!("group.consumer.{bound}{name}");
+        at_least(&of("max."), &of("min."))?;
+        at_least(&of(""), &of("min."))?;
+        at_least(&of("max."), &of(""))?;
+    }
+    at_least(
+        "group.max.session.timeout.ms",
+        "group.min.session.timeout.ms",
+    )?;
+    let (beat, session) = (
+        "group.consumer.heartbeat.interval.ms",
+        "group.consumer.session.timeout.ms",
+    );
+    if given.number(beat) >= given.number(session) {
+        return error(format!("{beat} must be less than {session}"));
+    }
+    let protocols = given.list("group.coordinator.rebalance.protocols");
+    if !protocols.iter().any(|name| name == "classic") {
+        return error("Disabling the 'classic' protocol is not supported.");
+    }
+    let known = |name: &String| ASSIGNORS.iter().any(|(short, _)| short == name);
+    match assignors(given).iter().find(|name| !known(name)) {
+        Some(name) => error(format!(
+            "group.consumer.assignors names {name}; there are uniform and range"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What Kafka checks over several settings of one group (class `GroupConfig`), in its words.
+///
+/// # Errors
+/// The message of INVALID_CONFIG.
+pub fn check_group(given: &Settings, own: &BTreeMap<String, String>) -> Result<(), String> {
+    let of_group = |name: &str| {
+        let set = own.get(&format!("consumer.{name}"));
+        let set = set.and_then(|value| value.parse::<i64>().ok());
+        set.unwrap_or_else(|| given.number(&format!("group.consumer.{name}")))
+    };
+    for name in BOUNDED {
+        let value = of_group(name);
+        let bound = |kind: &str| format!("group.consumer.{kind}.{name}");
+        if value < given.number(&bound("min")) {
+            let least = bound("min");
+            return Err(format!(
+                "consumer.{name} must be greater than or equal to {least}"
+            ));
+        }
+        if value > given.number(&bound("max")) {
+            let most = bound("max");
+            return Err(format!(
+                "consumer.{name} must be less than or equal to {most}"
+            ));
+        }
+    }
+    match of_group("session.timeout.ms") <= of_group("heartbeat.interval.ms") {
+        true => Err(
+            "consumer.session.timeout.ms must be greater than consumer.heartbeat.interval.ms"
+                .to_owned(),
+        ),
+        false => Ok(()),
+    }
+}
+
+/// The assignors of brokers, by name and by Kafka's class.
+const ASSIGNORS: [(&str, &str); 2] = [
+    (
+        "uniform",
+        "org.apache.kafka.coordinator.group.assignor.UniformAssignor",
+    ),
+    (
+        "range",
+        "org.apache.kafka.coordinator.group.assignor.RangeAssignor",
+    ),
+];
+
+fn assignors(given: &Settings) -> Vec<String> {
+    let named = given.list("group.consumer.assignors").into_iter();
+    let short = named.map(|name| {
+        let known = ASSIGNORS.iter().find(|(_, class)| *class == name);
+        known.map_or(name, |(short, _)| (*short).to_owned())
+    });
+    short.collect()
 }
 
 fn max_batch_bytes(given: &Settings, image: &Image) -> usize {

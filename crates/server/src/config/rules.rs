@@ -11,7 +11,6 @@ use super::settings::Settings;
 use super::table::{Effect, Property, Scope, Update, property};
 use super::topic;
 use super::valid::Kind;
-use crate::api::internal::is_internal;
 
 /// The table's rules, seen from the broker that has `settings`.
 pub struct TableRules<'a> {
@@ -39,7 +38,11 @@ impl ConfigRules for TableRules<'_> {
         match resource.kind {
             ResourceKind::Topic => self.validate_topic(&resource.name, settings),
             ResourceKind::Broker => validate_broker(&resource.name, settings),
-            ResourceKind::Group => validate_named(resource, settings, "group"),
+            ResourceKind::Group => {
+                validate_named(resource, settings, "group")?;
+                let checked = super::check_group(self.settings, settings);
+                checked.map_err(|why| Refusal::new(ErrorCode::InvalidConfig, why))
+            }
             ResourceKind::ClientMetrics => validate_named(resource, settings, "client metrics"),
         }
     }
@@ -76,7 +79,7 @@ impl TableRules<'_> {
         }
         let given = settings.iter();
         let given = given.map(|(name, value)| (name.clone(), Some(value.clone())));
-        match topic::check_topic(self.settings, is_internal(name), &given.collect()) {
+        match topic::check_topic(self.settings, &given.collect()) {
             Ok(_) => Ok(()),
             Err(why) => refuse(ErrorCode::InvalidConfig, why),
         }

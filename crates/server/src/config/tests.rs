@@ -126,7 +126,7 @@ fn topics_are_checked_together() {
         let pairs = pairs
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.map(str::to_owned)));
-        topic::check_topic(&config.settings, false, &pairs.collect())
+        topic::check_topic(&config.settings, &pairs.collect())
     };
     assert!(check(&[("segment.bytes", Some("2000000"))]).is_ok());
     assert!(

@@ -71,14 +71,12 @@ pub(super) fn in_topics_unit(broker_name: &str, value: &str) -> String {
 }
 
 /// Checks values that a topic shall have besides those it has, all together: the texts are those
-/// of Kafka's `LogConfig`. Returns them in canonical form. An internal topic is to be compacted, from
-/// when there is something that compacts.
+/// of Kafka's `LogConfig`. Returns them in canonical form.
 ///
 /// # Errors
 /// The message of INVALID_CONFIG.
 pub fn check_topic(
     broker: &Settings,
-    is_internal: bool,
     overrides: &BTreeMap<String, Option<String>>,
 ) -> Result<TopicOverrides, String> {
     let nulls: Vec<&str> = overrides
@@ -103,8 +101,7 @@ pub fn check_topic(
     check_together(broker, &canonical)?;
     for (name, value) in &canonical {
         let row = property(Scope::Topic, name).expect("the loop above found it");
-        let is_expected = is_internal && name == "cleanup.policy";
-        if row.effect != Effect::Enforced && !row.is_default(value) && !is_expected {
+        if row.effect != Effect::Enforced && !row.is_default(value) {
             return Err(format!(
                 "The topic config {name}={value} has no effect in Millrace yet; only its default \
                  {} is accepted.",

@@ -25,6 +25,9 @@ const MAX_DECISIONS_IN_BATCH: usize = 512;
 /// The longest sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
+/// How soon a driver that is cut off looks again whether it is heard.
+const CUT_OFF_PAUSE: Duration = Duration::from_millis(50);
+
 /// How a driver works.
 #[derive(Clone, Copy, Debug)]
 pub struct DriverOptions {
@@ -45,11 +48,19 @@ pub(super) struct Call<F: Family> {
     pub(super) reply: oneshot::Sender<Answer<F>>,
 }
 
-/// What the others hold of a driver's channels.
+/// What comes to a driver from within the broker.
+pub(super) enum Order<F: Family> {
+    /// The cluster has changed.
+    Notice(F::Notice),
+    /// An operator wants to know.
+    Measure(oneshot::Sender<F::Measures>),
+}
+
+/// What a driver listens to.
 pub(super) struct Inlets<F: Family> {
     pub(super) calls: mpsc::Receiver<Call<F>>,
-    /// Changes of the cluster; not bounded, since they come no faster than images are applied.
-    pub(super) notices: mpsc::UnboundedReceiver<F::Notice>,
+    /// Not bounded, since they come no faster than images are applied and metrics are scraped.
+    pub(super) orders: mpsc::UnboundedReceiver<Order<F>>,
 }
 
 /// What a driver is made with.
@@ -86,7 +97,8 @@ pub(super) struct Driver<F: Family, J> {
     last_caller: u64,
     pending: Pending<F::Record, F::Response>,
     unanswered: VecDeque<Unanswered<F::Response>>,
-    high_watermark: Offset,
+    /// What is committed for sure; nothing while this broker is cut off.
+    high_watermark: Option<Offset>,
 }
 
 /// Answers that wait for the high watermark.
@@ -97,9 +109,9 @@ struct Unanswered<Response> {
     replies: Vec<(ReplyTo, Response)>,
 }
 
-enum Event<Notice> {
+enum Event<F: Family> {
     Called,
-    Noticed(Notice),
+    Ordered(Order<F>),
     LogChanged,
     Due,
     Stopped,
@@ -124,7 +136,7 @@ impl<F: Family, J: Journal> Driver<F, J> {
             last_caller: 0,
             pending: Pending::default(),
             unanswered: VecDeque::new(),
-            high_watermark: Offset::ZERO,
+            high_watermark: None,
         }
     }
 
@@ -137,12 +149,21 @@ impl<F: Family, J: Journal> Driver<F, J> {
         self.decide_alone(Input::Loaded);
         self.loaded.store(true, Ordering::Release);
         while self.settle().is_ok() {
-            match self.next().await {
+            let event = self.next().await;
+            // It may have waited for long.
+            if self.settle().is_err() {
+                break;
+            }
+            match event {
                 Event::Called => {
                     self.journal.room().await;
                     self.take_calls();
                 }
-                Event::Noticed(notice) => self.decide_alone(Input::Notice(notice)),
+                Event::Ordered(Order::Notice(notice)) => self.decide_alone(Input::Notice(notice)),
+                Event::Ordered(Order::Measure(reply)) => {
+                    // Who asked may have given up.
+                    let _ = reply.send(self.family.measure(&self.shard));
+                }
                 Event::LogChanged => {}
                 Event::Due => self.tick(),
                 Event::Stopped => return,
@@ -155,13 +176,13 @@ impl<F: Family, J: Journal> Driver<F, J> {
         );
     }
 
-    async fn next(&mut self) -> Event<F::Notice> {
+    async fn next(&mut self) -> Event<F> {
         let due = self.due();
         tokio::select! {
             biased;
             () = self.stopping.cancelled() => Event::Stopped,
             () = self.journal.changed() => Event::LogChanged,
-            Some(notice) = self.inlets.notices.recv() => Event::Noticed(notice),
+            Some(order) = self.inlets.orders.recv() => Event::Ordered(order),
             calls = self.inlets.calls.recv_many(&mut self.inbox, MAX_DECISIONS_IN_BATCH) => match calls {
                 0 => Event::Stopped,
                 _ => Event::Called,
@@ -178,8 +199,12 @@ impl<F: Family, J: Journal> Driver<F, J> {
             let wait = deadline.get().saturating_sub(self.clocks().steady.get());
             now + Duration::from_millis(u64::try_from(wait).unwrap_or(0))
         });
-        let answers = self.unanswered.front().map(|first| first.deadline);
-        shard.min(longest).min(answers.unwrap_or(longest))
+        let answers = match (self.unanswered.front(), self.high_watermark) {
+            (Some(_), None) => now + CUT_OFF_PAUSE,
+            (Some(first), Some(_)) => first.deadline,
+            (None, _) => longest,
+        };
+        shard.min(longest).min(answers)
     }
 
     fn take_calls(&mut self) {
@@ -344,7 +369,7 @@ impl<F: Family, J: Journal> Driver<F, J> {
         if replies.is_empty() {
             return;
         }
-        if self.high_watermark >= end {
+        if self.high_watermark >= Some(end) {
             for (to, response) in replies {
                 self.answer(to, Ok(response));
             }
@@ -360,10 +385,11 @@ impl<F: Family, J: Journal> Driver<F, J> {
 
     /// Answers what is committed by now, and what waited too long.
     fn settle(&mut self) -> Result<(), Lost> {
-        self.high_watermark = self.journal.standing()?.high_watermark;
+        let standing = self.journal.standing()?;
+        self.high_watermark = (!standing.is_cut_off).then_some(standing.high_watermark);
         let now = self.clock.now();
         while let Some(first) = self.unanswered.front() {
-            let committed = first.end <= self.high_watermark;
+            let committed = Some(first.end) <= self.high_watermark;
             if !committed && first.deadline > now {
                 break;
             }

@@ -28,6 +28,8 @@ pub trait Family: Send + Sync + 'static {
     type Notice: Send + 'static;
     /// What decisions may look at, as it is at one moment.
     type World: Send + Sync + 'static;
+    /// What operators want to know of a shard.
+    type Measures: Send + 'static;
 
     /// The internal topic.
     fn topic(&self) -> &'static str;
@@ -46,6 +48,9 @@ pub trait Family: Send + Sync + 'static {
 
     /// What every shard must learn of a change of the cluster.
     fn notices(&self, delta: &Delta) -> Vec<Self::Notice>;
+
+    /// What operators want to know of this shard now.
+    fn measure(&self, shard: &Self::Shard) -> Self::Measures;
 
     /// What the request is about, as a number; none if it may be about anything. Decisions about
     /// different subjects do not touch each other, so their records may share a batch.

@@ -1,9 +1,11 @@
 //! The group coordinator: shards of groups over `__consumer_offsets`.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use millrace_coordinator::group::{
-    Call, Notice, Record, RecordError, Request, Response, Settings, Topic, Topics, View,
+    Call, Counters, Notice, Record, RecordError, Request, Response, Settings, States, Topic,
+    Topics, View,
 };
 use millrace_coordinator::{Groups as GroupShard, Shard};
 use millrace_metadata::{Delta, Image};
@@ -18,12 +20,24 @@ use crate::config::group_settings;
 /// Groups, as a kind of coordinator.
 pub struct Groups {
     world: RwLock<Arc<World>>,
+    /// `millrace.metrics.group.lags`.
+    shown_lags: AtomicUsize,
 }
 
 /// What decisions about groups look at, at one moment.
 pub struct World {
     topics: ImageTopics,
     settings: Arc<Settings>,
+}
+
+/// What there is to know of the groups of one partition.
+pub struct GroupMeasures {
+    /// What has happened.
+    pub counters: Counters,
+    /// Groups by state.
+    pub states: States,
+    /// Committed offsets: group, topic, partition, offset; at most as many as are to be shown.
+    pub offsets: Vec<(String, String, i32, i64)>,
 }
 
 /// The topics of an image.
@@ -38,6 +52,7 @@ impl Groups {
     pub fn new(config: &Config) -> Groups {
         let image = Arc::new(Image::default());
         Groups {
+            shown_lags: AtomicUsize::new(config.shown_group_lags),
             world: RwLock::new(Arc::new(World {
                 settings: Arc::new(group_settings(&config.settings, &image)),
                 topics: ImageTopics { image, version: 0 },
@@ -110,6 +125,7 @@ impl Family for Groups {
     type Record = Record;
     type Notice = Notice;
     type World = World;
+    type Measures = GroupMeasures;
 
     fn topic(&self) -> &'static str {
         GROUP_OFFSETS
@@ -132,6 +148,8 @@ impl Family for Groups {
     }
 
     fn update(&self, config: &Config, image: &Arc<Image>, delta: &Delta) {
+        self.shown_lags
+            .store(config.shown_group_lags, Ordering::Relaxed);
         let mut world = self.world.write().unwrap_or_else(PoisonError::into_inner);
         let version = match changes_topics(delta) {
             true => image.version().get(),
@@ -158,6 +176,25 @@ impl Family for Groups {
         match deleted.is_empty() {
             true => Vec::new(),
             false => vec![Notice::TopicsDeleted(deleted)],
+        }
+    }
+
+    fn measure(&self, shard: &GroupShard) -> GroupMeasures {
+        let shown = self.shown_lags.load(Ordering::Relaxed);
+        let offsets = shard.offsets().take(shown);
+        GroupMeasures {
+            counters: shard.counters(),
+            states: shard.states(),
+            offsets: offsets
+                .map(|(group, topic, index, committed)| {
+                    (
+                        group.to_owned(),
+                        topic.to_owned(),
+                        index,
+                        committed.offset.get(),
+                    )
+                })
+                .collect(),
         }
     }
 

@@ -18,6 +18,8 @@ pub struct Standing {
     pub log_end: Offset,
     /// Everything below is committed.
     pub high_watermark: Offset,
+    /// Whether somebody else may lead by now, unheard: what is known here may be old.
+    pub is_cut_off: bool,
 }
 
 /// This broker does not lead the partition in this epoch, or its disk has failed.
@@ -96,6 +98,7 @@ impl ReplicaJournal {
             log_start: view.log_start,
             log_end: view.log_end,
             high_watermark: view.high_watermark,
+            is_cut_off: self.replica.is_cut_off(),
         })
     }
 }

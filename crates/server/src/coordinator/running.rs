@@ -11,7 +11,7 @@ use millrace_replication::Replicas;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::driver::{Answer, Call, Driver, DriverOptions, DriverParts, Inlets};
+use super::driver::{Answer, Call, Driver, DriverOptions, DriverParts, Inlets, Order};
 use super::family::Family;
 use super::journal::ReplicaJournal;
 use crate::Config;
@@ -52,7 +52,7 @@ struct Running<F: Family> {
     topic: TopicId,
     epoch: LeaderEpoch,
     calls: mpsc::Sender<Call<F>>,
-    notices: mpsc::UnboundedSender<F::Notice>,
+    orders: mpsc::UnboundedSender<Order<F>>,
     loaded: Arc<AtomicBool>,
     stopping: CancellationToken,
 }
@@ -105,7 +105,7 @@ impl<F: Family> Coordinator<F> {
         for driver in running.values() {
             for notice in self.family.notices(delta) {
                 // One that has ended needs none.
-                let _ = driver.notices.send(notice);
+                let _ = driver.orders.send(Order::Notice(notice));
             }
         }
     }
@@ -125,12 +125,12 @@ impl<F: Family> Coordinator<F> {
     fn start(&self, id: PartitionId, epoch: LeaderEpoch) -> Option<Running<F>> {
         let replica = self.replicas.get(id)?;
         let (calls, called) = mpsc::channel(MAX_CALLS);
-        let (notices, noticed) = mpsc::unbounded_channel();
+        let (orders, ordered) = mpsc::unbounded_channel();
         let running = Running {
             topic: id.topic,
             epoch,
             calls,
-            notices,
+            orders,
             loaded: Arc::new(AtomicBool::new(false)),
             stopping: CancellationToken::new(),
         };
@@ -142,7 +142,7 @@ impl<F: Family> Coordinator<F> {
             options: (self.options)(&self.config.borrow()),
             inlets: Inlets {
                 calls: called,
-                notices: noticed,
+                orders: ordered,
             },
             loaded: running.loaded.clone(),
             stopping: running.stopping.clone(),
@@ -182,6 +182,30 @@ impl<F: Family> Coordinator<F> {
     pub fn partitions(&self) -> Vec<i32> {
         let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
         running.keys().copied().collect()
+    }
+
+    /// What there is to know of each shard that is loaded, with its leadership.
+    pub async fn measure(&self) -> Vec<((i32, LeaderEpoch), F::Measures)> {
+        let asked: Vec<_> = {
+            let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
+            let loaded = running
+                .iter()
+                .filter(|(_, driver)| driver.loaded.load(Ordering::Acquire));
+            let ask = loaded.map(|(index, driver)| {
+                let (reply, answer) = oneshot::channel();
+                // One that has ended drops the question, which is an answer too.
+                let _ = driver.orders.send(Order::Measure(reply));
+                ((*index, driver.epoch), answer)
+            });
+            ask.collect()
+        };
+        let mut measured = Vec::with_capacity(asked.len());
+        for (of, answer) in asked {
+            if let Ok(measures) = answer.await {
+                measured.push((of, measures));
+            }
+        }
+        measured
     }
 
     /// Ends all drivers; whoever waits is told NOT_COORDINATOR.

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::driver::{Answer, Call, Driver, DriverOptions, DriverParts, Inlets};
+use super::driver::{Answer, Call, Driver, DriverOptions, DriverParts, Inlets, Order};
 use fake_journal::FakeJournal;
 use sums::{Ask, Sums};
 
@@ -24,7 +24,7 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 struct Running {
     calls: mpsc::Sender<Call<Sums>>,
-    notices: mpsc::UnboundedSender<i64>,
+    orders: mpsc::UnboundedSender<Order<Sums>>,
     loaded: Arc<AtomicBool>,
     driver: JoinHandle<()>,
 }
@@ -33,7 +33,7 @@ type Pending = oneshot::Receiver<Answer<Sums>>;
 
 fn start(journal: &Arc<FakeJournal>) -> Running {
     let (calls, called) = mpsc::channel(1000);
-    let (notices, noticed) = mpsc::unbounded_channel();
+    let (orders, ordered) = mpsc::unbounded_channel();
     let loaded = Arc::new(AtomicBool::new(false));
     let began = Instant::now();
     let wall = move || Timestamp(i64::try_from(began.elapsed().as_millis()).unwrap());
@@ -49,14 +49,14 @@ fn start(journal: &Arc<FakeJournal>) -> Running {
         },
         inlets: Inlets {
             calls: called,
-            notices: noticed,
+            orders: ordered,
         },
         loaded: loaded.clone(),
         stopping: CancellationToken::new(),
     });
     Running {
         calls,
-        notices,
+        orders,
         loaded,
         driver: tokio::spawn(driver.run()),
     }
@@ -185,6 +185,22 @@ async fn an_answer_does_not_wait_for_ever() {
     assert_eq!(running.ask(Ask::Get(1)).await, Ok(5));
 }
 
+/// Another broker may have been elected, and have committed more.
+#[tokio::test(start_paused = true)]
+async fn who_is_cut_off_tells_nothing_until_it_is_heard() {
+    let journal = FakeJournal::leading();
+    let running = start(&journal);
+    assert_eq!(running.ask(add(1, 5)).await, Ok(5));
+    journal.cut_off(true);
+    let late = running.ask(Ask::Get(1)).await;
+    assert_eq!(late, Err(ErrorCode::RequestTimedOut));
+    let mut read = running.send(Ask::Get(1));
+    settle().await;
+    assert!(read.try_recv().is_err());
+    journal.cut_off(false);
+    assert_eq!(read.await.unwrap(), Ok(5));
+}
+
 #[tokio::test(start_paused = true)]
 async fn deadlines_come_and_notices_too() {
     let journal = FakeJournal::leading();
@@ -193,9 +209,12 @@ async fn deadlines_come_and_notices_too() {
     let waiting = running.send(Ask::WaitUntil(Timestamp(90_000)));
     assert_eq!(waiting.await.unwrap(), Ok(-1));
     assert_eq!(began.elapsed(), Duration::from_secs(90));
-    running.notices.send(7).unwrap();
+    assert!(running.orders.send(Order::Notice(7)).is_ok());
     settle().await;
     assert_eq!(running.ask(Ask::Get(7)).await, Ok(7));
+    let (reply, measured) = oneshot::channel();
+    assert!(running.orders.send(Order::Measure(reply)).is_ok());
+    assert_eq!(measured.await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,11 +45,8 @@ pub struct InitialController {
 impl Bootstrap {
     /// What holds when a directory was formatted without such a file, for instance by Kafka.
     pub(super) fn unwritten() -> Bootstrap {
-        let level = features::latest_level();
-        let elr = feature_names::ELIGIBLE_LEADER_REPLICAS.to_owned();
-        let metadata = feature_names::METADATA_VERSION.to_owned();
         Bootstrap {
-            features: vec![(elr, 1), (metadata, level)],
+            features: features::defaults(features::latest_level()),
             controllers: Vec::new(),
         }
     }

@@ -17,6 +17,9 @@ const FIRST_LEVEL: i16 = 7;
 /// From this level on (4.1-IV0) a new cluster has eligible leader replicas.
 const LEVEL_WITH_ELR: i16 = 26;
 
+/// From this level on (4.0-IV0) a new cluster has the consumer protocol (KIP-848).
+const LEVEL_WITH_CONSUMER_GROUPS: i16 = 22;
+
 const KRAFT: &str = "kraft.version";
 
 /// The name of a metadata version.
@@ -78,11 +81,7 @@ pub(super) fn finalized(
     options: &FormatOptions,
     config: &Config,
 ) -> Result<Vec<(String, i16)>, FormatError> {
-    let elr = i16::from(metadata_level >= LEVEL_WITH_ELR);
-    let mut levels = vec![
-        (feature_names::ELIGIBLE_LEADER_REPLICAS.to_owned(), elr),
-        (feature_names::METADATA_VERSION.to_owned(), metadata_level),
-    ];
+    let mut levels = defaults(metadata_level);
     for (name, level) in parse(&options.features)? {
         if name == KRAFT {
             check_kraft_version(level, config)?;
@@ -105,6 +104,17 @@ pub(super) fn finalized(
     levels.retain(|(_, level)| *level > 0);
     levels.sort();
     Ok(levels)
+}
+
+/// What a cluster begins with at this level unless it is told otherwise.
+pub(super) fn defaults(metadata_level: i16) -> Vec<(String, i16)> {
+    let elr = i16::from(metadata_level >= LEVEL_WITH_ELR);
+    let groups = i16::from(metadata_level >= LEVEL_WITH_CONSUMER_GROUPS);
+    vec![
+        (feature_names::ELIGIBLE_LEADER_REPLICAS.to_owned(), elr),
+        (feature_names::GROUP.to_owned(), groups),
+        (feature_names::METADATA_VERSION.to_owned(), metadata_level),
+    ]
 }
 
 fn supported_names() -> Vec<&'static str> {

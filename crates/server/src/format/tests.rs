@@ -207,7 +207,10 @@ fn an_older_release_names_its_last_level() {
     let opened = open(&place.config(VOTERS), &place.host).expect("formatted");
     assert_eq!(
         opened.bootstrap.features,
-        [("metadata.version".to_owned(), 25)]
+        [
+            ("group.version".to_owned(), 1),
+            ("metadata.version".to_owned(), 25)
+        ]
     );
 }
 

@@ -54,7 +54,6 @@ fn config(directory: &Path, properties: &str) -> Config {
          controller.quorum.voters=1@127.0.0.1:{controller}\n\
          listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:{controller}\n\
          controller.listener.names=CONTROLLER\n\
-         millrace.http.listener=\n\
          log.dirs={directory}\n\
          {properties}"
     );

@@ -24,6 +24,7 @@ struct State {
     log_end: Offset,
     high_watermark: Offset,
     holds: bool,
+    cut_off: bool,
     role: Role,
     failure: Option<AppendFailure>,
     limit: usize,
@@ -43,6 +44,7 @@ impl FakeJournal {
                 log_end: Offset(0),
                 high_watermark: Offset(0),
                 holds: false,
+                cut_off: false,
                 role: Role::Leading,
                 failure: None,
                 limit: 1_000_000,
@@ -68,6 +70,11 @@ impl FakeJournal {
 
     pub fn commit(&self, to: i64) {
         self.change(|state| state.high_watermark = Offset(to));
+    }
+
+    /// Whether nobody is heard; tells nobody of it, as nothing does.
+    pub fn cut_off(&self, cut_off: bool) {
+        self.state().cut_off = cut_off;
     }
 
     pub fn lose(&self) {
@@ -149,6 +156,7 @@ impl Journal for Arc<FakeJournal> {
                 log_start: Offset(0),
                 log_end: state.log_end,
                 high_watermark: state.high_watermark,
+                is_cut_off: state.cut_off,
             }),
             _ => Err(Lost),
         }

@@ -117,6 +117,7 @@ impl Family for Sums {
     type Record = (i32, i64);
     type Notice = i64;
     type World = ();
+    type Measures = usize;
 
     fn topic(&self) -> &'static str {
         "__sums"
@@ -136,6 +137,10 @@ impl Family for Sums {
 
     fn notices(&self, _delta: &Delta) -> Vec<i64> {
         Vec::new()
+    }
+
+    fn measure(&self, shard: &SumShard) -> usize {
+        shard.sums.len()
     }
 
     fn subject(&self, request: &Ask) -> Option<i32> {
