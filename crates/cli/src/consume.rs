@@ -1,5 +1,6 @@
 //! `millrace consume`: prints the records of a topic, with the options of
-//! `kafka-console-consumer.sh`. Without a group it reads every partition itself.
+//! `kafka-console-consumer.sh`. Without a group it reads every partition itself; with one it reads
+//! what the coordinator gives it, by the consumer protocol (KIP-848).
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use millrace_client::{Consumed, Consumer, ConsumerOptions, Start};
+use millrace_client::{ClientError, Cluster, Consumed, Consumer, ConsumerOptions, Member, Start};
 use millrace_model::Offset;
 
 use crate::connect::Bootstrap;
@@ -55,8 +56,8 @@ pub struct ConsumeArgs {
     /// A consumer property; none has an effect here
     #[arg(long, visible_alias = "command-property", value_name = "NAME=VALUE", action = ArgAction::Append)]
     consumer_property: Vec<String>,
-    /// A consumer group; this cluster has none yet
-    #[arg(long, value_name = "GROUP")]
+    /// Share the topic with the other members of this group, and go on where it stands
+    #[arg(long, value_name = "GROUP", conflicts_with_all = ["partition", "offset"])]
     group: Option<String>,
     /// Accepted for the stock tool's sake
     #[arg(long = "consumer.config", hide = true)]
@@ -74,14 +75,9 @@ pub struct ConsumeArgs {
 
 /// Runs the command: until it has printed what was asked for, or is interrupted.
 pub async fn run(args: ConsumeArgs) -> Result<(), Failure> {
-    if args.group.is_some() {
-        return Err(Failure::new(
-            "consumer groups are not there yet: leave --group out to read every partition",
-        ));
-    }
     let given = properties::collect(args.formatter_config.as_deref(), &args.property)?;
     let format = Format::new(&given)?;
-    let mut consumer = assigned(&args).await?;
+    let mut reader = Reader::new(&args).await?;
     let mut output = BufWriter::with_capacity(1 << 16, std::io::stdout());
     let mut printed = 0;
     let idle_limit = args.timeout_ms.map(Duration::from_millis);
@@ -92,7 +88,7 @@ pub async fn run(args: ConsumeArgs) -> Result<(), Failure> {
         let polled = tokio::select! {
             biased;
             _ = &mut interrupted => break,
-            polled = consumer.poll() => polled?,
+            polled = reader.poll() => polled?,
         };
         if !polled.is_empty() {
             idle_since = tokio::time::Instant::now();
@@ -107,6 +103,7 @@ pub async fn run(args: ConsumeArgs) -> Result<(), Failure> {
             if format.write(&mut output, record).is_err() {
                 break 'reading;
             }
+            reader.done(record);
             printed += 1;
         }
         if output.flush().is_err() {
@@ -115,41 +112,94 @@ pub async fn run(args: ConsumeArgs) -> Result<(), Failure> {
     }
     let _ = output.flush();
     eprintln!("Processed a total of {printed} messages");
-    Ok(())
+    reader.end().await
 }
 
-async fn assigned(args: &ConsumeArgs) -> Result<Consumer, Failure> {
+/// Who reads.
+enum Reader {
+    /// Every partition, by itself.
+    Alone(Consumer),
+    /// What a group has for it.
+    InGroup(Box<Member>),
+}
+
+impl Reader {
+    async fn new(args: &ConsumeArgs) -> Result<Reader, Failure> {
+        let cluster = args.bootstrap.cluster("console-consumer")?;
+        let topics = topics(&cluster, args).await?;
+        let start = start(args)?;
+        let options = options(args)?;
+        let Some(group) = &args.group else {
+            let consumer = assigned(&cluster, args, &topics, start, options).await?;
+            return Ok(Reader::Alone(consumer));
+        };
+        for topic in &topics {
+            let seen = cluster.topic_ready(topic, true).await;
+            seen.map_err(|error| Failure::new(format!("{topic}: {error}")))?;
+        }
+        let member = Member::new(&cluster, group, topics, start, options);
+        Ok(Reader::InGroup(Box::new(member)))
+    }
+
+    async fn poll(&mut self) -> Result<Vec<Consumed>, ClientError> {
+        match self {
+            Reader::Alone(consumer) => consumer.poll().await,
+            Reader::InGroup(member) => member.poll().await,
+        }
+    }
+
+    /// This record need not be read again by the group.
+    fn done(&mut self, record: &Consumed) {
+        if let Reader::InGroup(member) = self {
+            member.done(record);
+        }
+    }
+
+    async fn end(self) -> Result<(), Failure> {
+        match self {
+            Reader::Alone(_) => Ok(()),
+            Reader::InGroup(member) => Ok(member.leave().await?),
+        }
+    }
+}
+
+fn options(args: &ConsumeArgs) -> Result<ConsumerOptions, Failure> {
     let read_committed = match args.isolation_level.as_str() {
         "read_uncommitted" => false,
         "read_committed" => true,
         other => return Err(Failure::new(format!("{other} is not an isolation level"))),
     };
-    let max_wait = Duration::from_millis(args.timeout_ms.unwrap_or(500).clamp(1, 500));
-    let cluster = args.bootstrap.cluster("console-consumer")?;
-    let topics: Vec<String> = match (&args.topic, &args.include) {
-        (Some(topic), None) => vec![topic.clone()],
+    Ok(ConsumerOptions {
+        max_wait: Duration::from_millis(args.timeout_ms.unwrap_or(500).clamp(1, 500)),
+        read_committed,
+        ..Default::default()
+    })
+}
+
+async fn topics(cluster: &Cluster, args: &ConsumeArgs) -> Result<Vec<String>, Failure> {
+    match (&args.topic, &args.include) {
+        (Some(topic), None) => Ok(vec![topic.clone()]),
         (None, Some(expression)) => {
             let filter = TopicFilter::new(expression)?;
             let all = cluster.list_topics().await?;
-            all.into_iter()
-                .map(|(name, _)| name)
-                .filter(|name| filter.matches(name))
-                .collect()
+            let names = all.into_iter().map(|(name, _)| name);
+            Ok(names.filter(|name| filter.matches(name)).collect())
         }
-        _ => {
-            return Err(Failure::new(
-                "Exactly one of --include/--topic is required. ",
-            ));
-        }
-    };
-    let start = start(args)?;
-    let options = ConsumerOptions {
-        max_wait,
-        read_committed,
-        ..Default::default()
-    };
-    let mut consumer = Consumer::new(&cluster, options);
-    for topic in &topics {
+        _ => Err(Failure::new(
+            "Exactly one of --include/--topic is required. ",
+        )),
+    }
+}
+
+async fn assigned(
+    cluster: &Cluster,
+    args: &ConsumeArgs,
+    topics: &[String],
+    start: Start,
+    options: ConsumerOptions,
+) -> Result<Consumer, Failure> {
+    let mut consumer = Consumer::new(cluster, options);
+    for topic in topics {
         let seen = cluster.topic_ready(topic, true).await;
         let seen = seen.map_err(|error| Failure::new(format!("{topic}: {error}")))?;
         for partition in seen.partitions {

@@ -14,6 +14,7 @@ mod dev;
 mod failure;
 mod format;
 mod get_offsets;
+mod groups;
 mod health;
 mod memory;
 mod node_config;
@@ -65,6 +66,10 @@ enum Command {
     Produce(produce::ProduceArgs),
     /// Print the records of a topic
     Consume(consume::ConsumeArgs),
+    /// List, describe or delete groups of consumers, or move their offsets
+    Groups(groups::GroupsArgs),
+    /// List groups of all kinds
+    AllGroups(groups::AllGroupsArgs),
     /// Print the offsets of partitions
     GetOffsets(get_offsets::GetOffsetsArgs),
     /// Delete the oldest records of partitions
@@ -111,6 +116,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Topics(args) => Box::pin(topics::run(args)),
         Command::Produce(args) => Box::pin(produce::run(args)),
         Command::Consume(args) => Box::pin(consume::run(args)),
+        Command::Groups(args) => Box::pin(groups::run(args)),
+        Command::AllGroups(args) => Box::pin(groups::run_all(args)),
         Command::GetOffsets(args) => Box::pin(get_offsets::run(args)),
         Command::Records(args) => Box::pin(records::run(args)),
         Command::ApiVersions(args) => Box::pin(api_versions::run(args)),

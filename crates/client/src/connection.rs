@@ -441,6 +441,19 @@ exchanges! {
     init_producer_id_request::InitProducerIdRequest
         => init_producer_id_response::InitProducerIdResponse;
     api_versions_request::ApiVersionsRequest => api_versions_response::ApiVersionsResponse;
+    find_coordinator_request::FindCoordinatorRequest
+        => find_coordinator_response::FindCoordinatorResponse;
+    list_groups_request::ListGroupsRequest => list_groups_response::ListGroupsResponse;
+    describe_groups_request::DescribeGroupsRequest
+        => describe_groups_response::DescribeGroupsResponse;
+    consumer_group_describe_request::ConsumerGroupDescribeRequest
+        => consumer_group_describe_response::ConsumerGroupDescribeResponse;
+    consumer_group_heartbeat_request::ConsumerGroupHeartbeatRequest
+        => consumer_group_heartbeat_response::ConsumerGroupHeartbeatResponse;
+    delete_groups_request::DeleteGroupsRequest => delete_groups_response::DeleteGroupsResponse;
+    offset_commit_request::OffsetCommitRequest => offset_commit_response::OffsetCommitResponse;
+    offset_fetch_request::OffsetFetchRequest => offset_fetch_response::OffsetFetchResponse;
+    offset_delete_request::OffsetDeleteRequest => offset_delete_response::OffsetDeleteResponse;
 }
 
 impl Exchange for millrace_protocol::messages::produce_request::ProduceRequest<'_> {
