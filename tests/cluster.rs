@@ -13,6 +13,8 @@ mod broker_stopped_for_ten_seconds;
 mod controller_disks_wiped_one_after_the_other;
 #[path = "cluster/controller_killed_while_acks_all.rs"]
 mod controller_killed_while_acks_all;
+#[path = "cluster/coordinator_killed.rs"]
+mod coordinator_killed;
 #[path = "cluster/disk_full.rs"]
 mod disk_full;
 #[path = "cluster/durability_changed_under_faults.rs"]

@@ -13,6 +13,8 @@ mod clients;
 mod console;
 #[path = "compat/golden.rs"]
 mod golden;
+#[path = "compat/groups.rs"]
+mod groups;
 #[path = "compat/quick_start.rs"]
 mod quick_start;
 #[path = "compat/tools.rs"]
@@ -22,6 +24,8 @@ mod tools;
 mod tool_admin;
 #[path = "compat/tool_configs.rs"]
 mod tool_configs;
+#[path = "compat/tool_groups.rs"]
+mod tool_groups;
 #[path = "compat/tool_inspect.rs"]
 mod tool_inspect;
 #[path = "compat/tool_topics.rs"]
@@ -42,7 +46,9 @@ const CASES: &[&[Case]] = &[
     tool_admin::CASES,
     console::CASES,
     tool_inspect::CASES,
+    tool_groups::CASES,
     clients::CASES,
+    groups::CASES,
     quick_start::CASES,
 ];
 

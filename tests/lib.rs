@@ -4,6 +4,7 @@
 #![cfg(feature = "processes")]
 
 pub mod gap;
+pub mod groups;
 pub mod load;
 pub mod outcome;
 pub mod readers;

@@ -83,6 +83,11 @@ impl Bench {
         printed
     }
 
+    /// Wants from a tool of our own what the stock tool printed on standard output.
+    pub fn same_output(&mut self, case: &str, output: &str) {
+        self.golden.check_output(case, output);
+    }
+
     /// Wants what stock Kafka printed from something that is already run and made alike.
     pub fn same_text(&mut self, case: &str, command: &str, printed: &Printed) {
         self.golden.check(case, command, printed);

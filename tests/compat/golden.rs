@@ -67,6 +67,27 @@ impl Golden {
         );
     }
 
+    /// Compares only what was printed on standard output: for tools of our own.
+    ///
+    /// # Panics
+    /// When it differs.
+    pub fn check_output(&self, case: &str, output: &str) {
+        let golden = fs::read_to_string(path(case)).expect("the stock tool was compared before");
+        let printed = golden
+            .split_once('\n')
+            .and_then(|(_, rest)| rest.split_once('\n'));
+        let (_, printed) = printed.expect("a command and a status come first");
+        let (expected, _) = printed
+            .split_once("-- standard error\n")
+            .expect("both streams are there");
+        let found = self.alike(output);
+        assert!(
+            found == expected,
+            "{case}: our own tool prints something else\n{}",
+            difference(expected, &found)
+        );
+    }
+
     fn text(&self, command: &str, printed: &Printed) -> String {
         self.alike(&format!(
             "$ {command}\nexit status {}\n{}-- standard error\n{}",

@@ -41,6 +41,8 @@ pub fn class_of(tool: &str) -> &'static str {
         "kafka-leader-election.sh" => "org.apache.kafka.tools.LeaderElectionCommand",
         "kafka-log-dirs.sh" => "org.apache.kafka.tools.LogDirsCommand",
         "kafka-broker-api-versions.sh" => "org.apache.kafka.tools.BrokerApiVersionsCommand",
+        "kafka-consumer-groups.sh" => "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+        "kafka-groups.sh" => "org.apache.kafka.tools.GroupsCommand",
         "kafka-dump-log.sh" => "org.apache.kafka.tools.DumpLogSegments",
         "kafka-cluster.sh" => "org.apache.kafka.tools.ClusterTool",
         "kafka-features.sh" => "org.apache.kafka.tools.FeatureCommand",
@@ -66,11 +68,13 @@ impl Tools {
     /// When there is no JDK or no kit; tests/run sets both up.
     pub fn start() -> Tools {
         let classes = system::top().join("target/test-classes");
-        let source = system::top().join("tests/compat/java/ToolServer.java");
+        let sources = ["ToolServer", "GroupMember"]
+            .map(|class| system::top().join(format!("tests/compat/java/{class}.java")));
         let libs = libs();
         let compiled = Command::new("javac")
             .args(["-cp", &format!("{libs}/*"), "-d"])
-            .args([&classes, &source])
+            .arg(&classes)
+            .args(&sources)
             .status();
         assert!(
             compiled.is_ok_and(|status| status.success()),

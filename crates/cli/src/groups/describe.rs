@@ -278,7 +278,8 @@ fn print_state(group: &GroupDescription, verbose: bool) {
         "#MEMBERS",
     ]);
     let epochs = group.epochs;
-    let text = |epoch: Option<i32>| epoch.map_or(MISSING.to_owned(), |epoch| epoch.to_string());
+    let text =
+        |epoch: Option<i32>| epoch.map_or_else(|| MISSING.to_owned(), |epoch| epoch.to_string());
     let assignor = match group.assignor.as_str() {
         "" => MISSING,
         assignor => assignor,

@@ -256,8 +256,8 @@ fn print(plans: &BTreeMap<String, Plan>) {
         .unwrap_or(0)
         .max(15);
     print!(
-        "\n{:<groups$} {:<topics$} {:<10} {}",
-        "GROUP", "TOPIC", "PARTITION", "NEW-OFFSET"
+        "\n{:<groups$} {:<topics$} {:<10} NEW-OFFSET",
+        "GROUP", "TOPIC", "PARTITION"
     );
     for (group, plan) in plans {
         for ((topic, index), offset) in plan {

@@ -114,7 +114,11 @@ impl<'a> Layout<'a> {
             .with("transaction.state.log.min.isr", in_sync)
             .with("share.coordinator.state.topic.replication.factor", factor)
             .with("share.coordinator.state.topic.min.isr", in_sync)
-            .with("group.initial.rebalance.delay.ms", 0);
+            .with("group.initial.rebalance.delay.ms", 0)
+            .with("group.consumer.min.session.timeout.ms", 6_000)
+            .with("group.consumer.session.timeout.ms", 6_000)
+            .with("group.consumer.min.heartbeat.interval.ms", 500)
+            .with("group.consumer.heartbeat.interval.ms", 500);
         if self.options.system.is_millrace() {
             properties.set("controller.quorum.voters", self.voters().join(","));
         } else {
