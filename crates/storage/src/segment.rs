@@ -80,7 +80,8 @@ impl Segment {
         let newest = self
             .max_timestamp
             .map_or(Timestamp::NONE, |(timestamp, _)| timestamp);
-        if batch.max_timestamp > newest {
+        // What compaction emptied has no record of that time any more.
+        if batch.record_count > 0 && batch.max_timestamp > newest {
             self.max_timestamp = Some((batch.max_timestamp, batch.last_offset()));
         }
         if self.size == 0 {
@@ -252,7 +253,7 @@ fn load_rest(
                 let newest = segment
                     .max_timestamp
                     .map_or(Timestamp::NONE, |(time, _)| time);
-                if header.max_timestamp > newest {
+                if header.record_count > 0 && header.max_timestamp > newest {
                     segment.max_timestamp = Some((header.max_timestamp, header.last_offset()));
                 }
             }
