@@ -4,19 +4,47 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use crate::child;
-use crate::seal;
+use crate::{child, planted, seal, soak};
 
 type Case = (&'static str, fn() -> Result<String, String>);
 
 const CASES: &[Case] = &[
     ("the_seal_holds", the_seal_holds),
     ("one_seed_gives_one_run", one_seed_gives_one_run),
+    ("regressions", regressions),
+    ("fixed_seeds", fixed_seeds),
+    ("fresh_seeds", fresh_seeds),
+    ("planted_bugs", planted_bugs),
 ];
+
+/// Seeds that found a bug in Millrace, and what it was.
+const REGRESSIONS: &[(u64, &str)] = &[(
+    6,
+    "a node whose quorum had stopped asked for the controller without ever waiting",
+)];
+
+/// Planted bugs that every run of the tests looks for; `--planted` looks for all.
+const PLANTED: &[&str] = &[
+    "AckBeforeSync",
+    "NamesNotSynced",
+    "AckFromMemory",
+    "NoSequenceCheck",
+];
+/// Within so many seeds.
+const PLANTED_SEEDS: u64 = 10;
+
+/// Seeds that every run of the tests has; planted bugs are looked for among them.
+const FIXED: std::ops::RangeInclusive<u64> = 1..=20;
+/// Whether this is what `tests/run sim` builds. Other builds are not optimized, and only show that a
+/// seed gives the same run twice.
+pub const OPTIMIZED: bool = cfg!(feature = "planted");
+/// How many seeds that no run before had.
+const FRESH: u64 = 5;
 
 /// Runs the cases whose names contain `filter`.
 pub fn run(filter: Option<&str>) -> ExitCode {
-    let wanted = CASES
+    let cases = if OPTIMIZED { CASES } else { &CASES[..2] };
+    let wanted = cases
         .iter()
         .filter(|(name, _)| filter.is_none_or(|part| name.contains(part)));
     let (mut passed, mut failed) = (0, 0);
@@ -82,4 +110,63 @@ fn one_seed_gives_one_run() -> Result<String, String> {
         return Err(format!("two seeds, one run:\n{first}"));
     }
     Ok(first.trim().to_owned())
+}
+
+/// What was mended stays mended.
+fn regressions() -> Result<String, String> {
+    for (seed, what) in REGRESSIONS {
+        sound(*seed..=*seed).map_err(|why| format!("{why}\nagain: {what}"))?;
+    }
+    Ok(format!("{} seeds", REGRESSIONS.len()))
+}
+
+/// Seeds that are the same every time.
+fn fixed_seeds() -> Result<String, String> {
+    sound(FIXED)
+}
+
+/// Planted bugs are found by the seeds that are sound without them.
+fn planted_bugs() -> Result<String, String> {
+    for name in PLANTED {
+        let found = planted::look_for(name, PLANTED_SEEDS);
+        if found.how.is_none() {
+            return Err(format!("{name} was not found in {PLANTED_SEEDS} seeds"));
+        }
+    }
+    Ok(format!("{} of them found", PLANTED.len()))
+}
+
+/// Seeds that no run before had.
+fn fresh_seeds() -> Result<String, String> {
+    let first = soak::fresh_seed();
+    sound(first..=first + FRESH - 1)
+}
+
+fn sound(seeds: std::ops::RangeInclusive<u64>) -> Result<String, String> {
+    let seeds: Vec<u64> = seeds.collect();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let outcomes = std::sync::Mutex::new(Vec::new());
+    let jobs = std::thread::available_parallelism().map_or(1, |count| count.get());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(seed) =
+                    seeds.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+                {
+                    let outcome = child::run(*seed, &[]);
+                    outcomes.lock().expect("no worker panics").push(outcome);
+                }
+            });
+        }
+    });
+    let outcomes = outcomes.into_inner().unwrap_or_default();
+    let failed: Vec<&str> = outcomes
+        .iter()
+        .filter(|outcome| !outcome.sound)
+        .map(|outcome| outcome.report.as_str())
+        .collect();
+    match failed.is_empty() {
+        true => Ok(format!("{} seeds from {}", seeds.len(), seeds[0])),
+        false => Err(failed.join("\n")),
+    }
 }

@@ -16,8 +16,6 @@ pub struct Outcome {
     pub sound: bool,
     /// All that it printed: its figures, or why it failed.
     pub report: String,
-    /// How long it took by the real clock.
-    pub took: Duration,
 }
 
 /// Runs one seed with these further arguments.
@@ -60,6 +58,5 @@ pub fn run(seed: u64, arguments: &[&str]) -> Outcome {
     Outcome {
         sound: status.success() && !hung,
         report,
-        took: began.elapsed(),
     }
 }

@@ -1,18 +1,22 @@
 //! The simulated cluster: brokers and clients on machines of their own, one network, one clock.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use millrace_host::Host;
 use millrace_host::network::sim::SimNetwork;
+use millrace_replication::Replica;
 use millrace_server::node::Node;
 use millrace_server::{Broker, Config};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::oneshot;
 
+use crate::invariants::durable_survives;
 use crate::machine::{Machine, SharedClock, TICK};
 use crate::trace::event;
+use crate::workload::TOPICS;
 use crate::{seal, trace};
 
 /// The cluster's identity; Kafka's form of it is 22 characters of base64.
@@ -20,6 +24,9 @@ const CLUSTER_ID: &str = "c2ltdWxhdGVkLWNsdXN0cg";
 
 /// The port for clients on every broker.
 pub const CLIENT_PORT: u16 = 9092;
+
+/// How long a broker may take to open its logs before somebody looks after it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What became of a broker's process.
 pub enum Status {
@@ -47,6 +54,8 @@ pub struct BrokerMachine {
     pub machine: Machine,
     /// When it is to be started again, if it is not running.
     pub restart_at: Option<Duration>,
+    /// When it was started last.
+    started: Duration,
     status: SharedStatus,
     stop: Option<oneshot::Sender<()>>,
     /// Crashes of the disk that the simulation knows of.
@@ -76,6 +85,12 @@ pub struct Cluster {
     pub now: Duration,
     clock: SharedClock,
     turn: usize,
+    /// Faults that cut a way at this moment.
+    cuts: BTreeMap<(String, String), usize>,
+    /// A broker that may have lost its disk and has not got everything again.
+    damaged: Option<i32>,
+    /// Broken promises that were found on the way.
+    pub findings: Vec<String>,
 }
 
 /// The name of a broker's machine.
@@ -94,6 +109,7 @@ impl Cluster {
                 id,
                 machine: Machine::new(&broker_name(id), rng.random(), &network, &clock),
                 restart_at: None,
+                started: Duration::ZERO,
                 status: Arc::new(Mutex::new(Status::Down)),
                 stop: None,
                 known_crashes: 0,
@@ -110,7 +126,151 @@ impl Cluster {
             now: Duration::ZERO,
             clock,
             turn: 0,
+            cuts: BTreeMap::new(),
+            damaged: None,
+            findings: Vec::new(),
         }
+    }
+
+    /// The names of all machines, brokers first.
+    pub fn names(&self) -> Vec<&str> {
+        let brokers = self.brokers.iter().map(|broker| &broker.machine);
+        let machines = brokers.chain(&self.clients);
+        machines.map(|machine| machine.name.as_str()).collect()
+    }
+
+    /// Cuts the way between two machines, or takes one cut back: it is open when all are.
+    pub fn cut(&mut self, from: &str, to: &str, both: bool, cut: bool) {
+        let ways = [(from, to), (to, from)];
+        for (from, to) in &ways[..if both { 2 } else { 1 }] {
+            let key = ((*from).to_owned(), (*to).to_owned());
+            let count = self.cuts.entry(key).or_default();
+            *count = if cut {
+                *count + 1
+            } else {
+                count.saturating_sub(1)
+            };
+            let mut path = self.network.path(from, to);
+            path.cut = *count > 0;
+            self.network.set_path(from, to, path);
+        }
+    }
+
+    /// A machine loses its power; what it had called durable must still be there.
+    pub fn power_off(&mut self, id: i32) {
+        let expected = self
+            .broker(id)
+            .node()
+            .map(|node| durable_survives::expect(&node));
+        let broker = self.broker(id);
+        broker.forget();
+        broker.machine.power_off();
+        broker.known_crashes = broker.machine.disk.crashes();
+        if self.damaged != Some(id) {
+            let disk = self.broker(id).machine.disk.mount();
+            let lost = durable_survives::lost(&*disk, &expected.unwrap_or_default());
+            let lost = lost.into_iter().map(|what| format!("broker {id}: {what}"));
+            self.findings.extend(lost.collect::<Vec<_>>());
+        }
+    }
+
+    /// A broker whose disk may be lost: there is one only while all others have everything.
+    pub fn may_lose_a_disk(&mut self, rng: &mut StdRng) -> Option<i32> {
+        if !self.is_whole() {
+            return None;
+        }
+        if let Some(before) = self.damaged.take() {
+            // Failures that have not come yet would hit a second disk.
+            self.broker(before).machine.disk.heal();
+        }
+        Some(self.brokers[rng.random_range(0..self.brokers.len())].id)
+    }
+
+    /// The disk of this broker may not have everything any more.
+    pub fn damaged(&mut self, id: i32) {
+        self.damaged = Some(id);
+    }
+
+    /// Whether what this broker has on its disk counts for nothing at the moment.
+    pub fn is_damaged(&self, id: i32) -> bool {
+        self.damaged == Some(id)
+    }
+
+    /// A broker's machine gets an empty disk.
+    pub fn wipe(&mut self, id: i32) {
+        let seed = self.rng.random();
+        let broker = self.broker(id);
+        broker.forget();
+        broker.machine.power_off();
+        broker.machine.replace_disk(seed);
+        broker.known_crashes = 0;
+        self.damaged = Some(id);
+    }
+
+    /// Everything is mended, and whoever is down is started.
+    pub fn mend(&mut self) {
+        let names: Vec<String> = self.names().iter().map(|name| (*name).to_owned()).collect();
+        self.cuts.clear();
+        for from in &names {
+            for to in names.iter().filter(|to| *to != from) {
+                self.network.set_path(from, to, Default::default());
+            }
+        }
+        let now = self.now;
+        for broker in &mut self.brokers {
+            let machine = &mut broker.machine;
+            machine.paused = false;
+            machine.drift_ppm = 0;
+            machine.reset_disk_latency();
+            machine.disk.crash_after(u64::MAX);
+            machine.disk.heal();
+            machine.disk.set_capacity(u64::MAX);
+            if !machine.runs() {
+                broker.restart_at = Some(now);
+            }
+        }
+    }
+
+    /// Whether all that is committed is, by the metadata, also on another broker than this one.
+    fn others_have_everything(&self, id: i32) -> bool {
+        self.newest_image().is_some_and(|image| {
+            let mut topics = TOPICS.iter();
+            topics.all(|topic| {
+                let Some(topic) = image.topic_named(topic.name) else {
+                    return false;
+                };
+                let mut partitions = image.partitions_of(topic.id);
+                partitions.all(|(_, partition)| {
+                    let mut holders = partition.isr.iter().chain(&partition.elr);
+                    holders.any(|holder| holder.get() != id)
+                })
+            })
+        })
+    }
+
+    /// Whether every broker is there and every replica of the workload's topics in sync.
+    pub fn is_whole(&self) -> bool {
+        let nodes = self.nodes();
+        let Some(image) = self.newest_image() else {
+            return false;
+        };
+        let registered = |(id, node): &(i32, Arc<Node>)| {
+            let broker = image.broker(millrace_model::BrokerId(*id));
+            broker
+                .is_some_and(|broker| broker.is_active() && broker.incarnation == node.incarnation)
+        };
+        let in_sync = |name: &str| {
+            let topic = image.topic_named(name);
+            topic.is_some_and(|topic| {
+                let mut partitions = image.partitions_of(topic.id);
+                partitions.all(|(_, partition)| {
+                    partition.leader.is_some() && partition.isr.len() == partition.replicas.len()
+                })
+            })
+        };
+        nodes.len() == self.brokers.len()
+            && nodes.iter().all(registered)
+            && TOPICS.iter().all(|topic| in_sync(topic.name))
     }
 
     /// `host:port` of every broker.
@@ -132,7 +292,11 @@ impl Cluster {
     pub fn start(&mut self, id: i32) {
         let config = self.config(id);
         event!("broker {id} starts");
+        let now = self.now;
         let broker = self.broker(id);
+        broker.started = now;
+        // Nobody starts a broker on a full disk: what could not be opened then stays closed.
+        broker.machine.disk.set_capacity(u64::MAX);
         let (stop, stopped) = oneshot::channel();
         let status = broker.status.clone();
         set(&status, Status::Starting);
@@ -187,7 +351,31 @@ impl Cluster {
                 None => self.step_broker(place),
             }
         }
+        if self.now.subsec_millis() == 0 {
+            self.replace_failed_disk();
+        }
         self.restart_due();
+    }
+
+    /// What an operator does about a broker whose disk has failed under it.
+    fn replace_failed_disk(&mut self) {
+        let Some(id) = self.damaged else { return };
+        let now = self.now;
+        let patience_is_over = now > self.broker(id).started + PATIENCE;
+        let failed = self.broker(id).node().is_some_and(|node| {
+            let directories = node.broker().store.directories();
+            let replicas = node.broker().replicas.all();
+            // What could not be opened at the start stays closed.
+            let closed = |replica: &Arc<Replica>| replica.open_log().is_none();
+            directories.iter().any(|it| it.offline.is_some())
+                || (patience_is_over && replicas.iter().any(closed))
+        });
+        if failed && self.others_have_everything(id) {
+            event!("broker {id} gets a new disk");
+            self.wipe(id);
+            let back = self.now + Duration::from_millis(500);
+            self.broker(id).restart_at = Some(back);
+        }
     }
 
     fn step_broker(&mut self, place: usize) {
@@ -211,11 +399,16 @@ impl Cluster {
             _ => None,
         };
         if let Some(why) = ended {
-            event!("broker {} ended: {why}", broker.id);
+            let id = broker.id;
+            event!("broker {id} ended: {why}");
             broker.kill();
             broker
                 .restart_at
-                .get_or_insert(now + Duration::from_secs(2));
+                .get_or_insert(now + Duration::from_millis(500));
+            if self.damaged == Some(id) && why != TOLD && self.others_have_everything(id) {
+                event!("broker {id} gets a new disk");
+                self.wipe(id);
+            }
         }
     }
 
@@ -289,13 +482,6 @@ impl BrokerMachine {
         self.known_crashes = self.machine.disk.crashes();
     }
 
-    /// The machine loses its power.
-    pub fn power_off(&mut self) {
-        self.forget();
-        self.machine.power_off();
-        self.known_crashes = self.machine.disk.crashes();
-    }
-
     /// Asks the process to stop, as SIGTERM does.
     pub fn terminate(&mut self) {
         if let Some(stop) = self.stop.take() {
@@ -304,6 +490,9 @@ impl BrokerMachine {
         }
     }
 }
+
+/// Why a broker ended that was told to.
+const TOLD: &str = "it was told to stop";
 
 /// What a broker's process does from its start to its end.
 async fn process(config: Config, host: Host, status: SharedStatus, stopped: oneshot::Receiver<()>) {
@@ -318,7 +507,7 @@ async fn process(config: Config, host: Host, status: SharedStatus, stopped: ones
         told = stopped => match told {
             Ok(()) => {
                 broker.stop().await;
-                "it was told to stop".to_owned()
+                TOLD.to_owned()
             }
             // Killed: this is never reached.
             Err(_) => return,

@@ -16,10 +16,14 @@ use millrace_host::{Clock, Host, Network, Random, Tasks};
 use millrace_model::Timestamp;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::seal;
+use crate::{seal, trace};
 
 /// Time moves by this much at once: it is the precision of tokio's timers too.
 pub const TICK: Duration = Duration::from_millis(1);
+
+/// How long a disk takes for a round of work while nothing is wrong, and how much more at most.
+const DISK_LEAST: Duration = Duration::from_millis(1);
+const DISK_MORE: Duration = Duration::from_millis(2);
 
 /// The clock that all machines of one simulation share, in microseconds since its beginning.
 #[derive(Clone, Default)]
@@ -70,7 +74,7 @@ struct Process {
 impl Machine {
     /// A machine without a process.
     pub fn new(name: &str, seed: u64, network: &SimNetwork, clock: &SharedClock) -> Machine {
-        Machine {
+        let machine = Machine {
             name: name.to_owned(),
             disk: SimDisk::new(seed),
             network: network.add(name),
@@ -78,12 +82,14 @@ impl Machine {
             random: Random::from_seed(seed.rotate_left(17)),
             clock: clock.clone(),
             wall_offset: Arc::default(),
-            disk_micros: Arc::new((AtomicU64::new(1000), AtomicU64::new(1000))),
+            disk_micros: Arc::default(),
             process: None,
             paused: false,
             drift_ppm: 0,
             stepped: Duration::ZERO,
-        }
+        };
+        machine.reset_disk_latency();
+        machine
     }
 
     /// Whether it runs a process.
@@ -101,6 +107,16 @@ impl Machine {
         let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         self.disk_micros.0.store(micros(least), Ordering::Relaxed);
         self.disk_micros.1.store(micros(more), Ordering::Relaxed);
+    }
+
+    /// It takes as long as it did in the beginning.
+    pub fn reset_disk_latency(&self) {
+        self.set_disk_latency(DISK_LEAST, DISK_MORE);
+    }
+
+    /// An empty disk in the place of this one; no process may run.
+    pub fn replace_disk(&mut self, seed: u64) {
+        self.disk = SimDisk::new(seed);
     }
 
     /// Starts a process, which begins with `main`.
@@ -162,6 +178,7 @@ impl Machine {
         if ticks == 0 {
             return;
         }
+        trace::set_speaker(&self.name);
         process.runtime.block_on(async {
             if ticks > 2 {
                 // It was stopped: its timers are late, all at once.

@@ -1,11 +1,24 @@
 //! One run: from a seed to a verdict.
+//!
+//! A cluster forms, clients load it, faults come and go; then the faults end, and within a bounded
+//! time everything must be whole again; then the load ends, everything is read back, and what was
+//! seen is judged.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use millrace_metadata::Image;
+use millrace_model::{Offset, PartitionId};
+use tokio::sync::watch;
+
+use crate::book::SharedBook;
 use crate::cluster::{Cluster, Size};
+use crate::faults::Weather;
+use crate::invariants::{self, Invariant, View};
 use crate::trace::event;
-use crate::{seal, trace};
+use crate::workload::{Client, Stage, TOPICS};
+use crate::{cases, planted, seal, trace};
 
 /// What a run is made from.
 #[derive(Clone, Debug)]
@@ -16,6 +29,8 @@ pub struct Plan {
     pub aloud: bool,
     /// Faults from this number on are left out.
     pub most_faults: Option<usize>,
+    /// The name of a bug to plant.
+    pub planted: Option<String>,
 }
 
 /// What a sound run tells.
@@ -25,6 +40,10 @@ pub struct Figures {
     pub digest: u64,
     /// How long it was, as those in it saw it.
     pub simulated: Duration,
+    /// Records that were acknowledged.
+    pub acked: u64,
+    /// Faults that struck.
+    pub faults: usize,
     /// Segments that arrived.
     pub segments: u64,
 }
@@ -33,16 +52,39 @@ impl fmt::Display for Figures {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
-            "digest {:016x}, {} s, {} segments",
+            "digest {:016x}, {:.1} s simulated, {} faults, {} records acknowledged, {} segments",
             self.digest,
-            self.simulated.as_secs(),
+            self.simulated.as_secs_f64(),
+            self.faults,
+            self.acked,
             self.segments
         )
     }
 }
 
-/// How long a cluster may take to form.
-const FORMATION: Duration = Duration::from_secs(10);
+/// How long a cluster may take to form and to have its topics.
+const FORMATION: Duration = Duration::from_secs(20);
+/// How long it is under load and faults; an unoptimized build shows only that it can.
+const TROUBLE: Duration = Duration::from_secs(if cases::OPTIMIZED { 20 } else { 3 });
+/// How long everything may take to be whole again when the faults are over, load going on.
+const HEALING: Duration = Duration::from_secs(40);
+/// How long acknowledgements that are under way may take when nothing is wrong.
+const DRAIN: Duration = Duration::from_millis(1500);
+/// How long replicas may take to be alike when nothing is written.
+const SETTLING: Duration = Duration::from_secs(10);
+/// How long it may take to read everything back.
+const READING: Duration = Duration::from_secs(30);
+/// Between two looks of the invariants.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A run under way.
+struct Run {
+    cluster: Cluster,
+    book: SharedBook,
+    stage: watch::Sender<Stage>,
+    invariants: Vec<(&'static str, Box<dyn Invariant>)>,
+    looked: Duration,
+}
 
 /// Runs it on this thread, which must be a fresh one.
 ///
@@ -51,47 +93,242 @@ const FORMATION: Duration = Duration::from_secs(10);
 pub fn run(plan: &Plan) -> Result<Figures, String> {
     seal::seal(plan.seed);
     trace::begin(plan.aloud);
+    if let Some(name) = &plan.planted {
+        planted::plant(name)?;
+    }
     let size = Size {
         brokers: 3,
         clients: 2,
     };
-    let mut cluster = Cluster::new(plan.seed, size);
-    for id in 1..=3 {
-        cluster.start(id);
+    let mut run = Run {
+        cluster: Cluster::new(plan.seed, size),
+        book: SharedBook::default(),
+        stage: watch::Sender::new(Stage::Load),
+        invariants: invariants::all(),
+        looked: Duration::ZERO,
+    };
+    let mut weather = Weather::new(plan.seed, plan.most_faults.unwrap_or(usize::MAX));
+    run.form()?;
+    run.load();
+    let end = run.cluster.now + TROUBLE;
+    while run.cluster.now < end {
+        weather.blow(&mut run.cluster);
+        run.step()?;
     }
-    while !formed(&cluster) {
-        cluster.tick();
-        alive(&cluster)?;
-        if cluster.now > FORMATION {
-            return Err(format!("no cluster within {FORMATION:?}"));
-        }
+    weather.clear(&mut run.cluster);
+    run.until("everything to be whole", HEALING, |run| {
+        run.cluster.is_whole()
+    })?;
+    event!("everything is whole again");
+    run.progress()?;
+    run.reach(Stage::Drain);
+    let end = run.cluster.now + DRAIN;
+    while run.cluster.now < end {
+        run.step()?;
     }
-    event!("the cluster is there");
-    let end = cluster.now + Duration::from_secs(5);
-    while cluster.now < end {
-        cluster.tick();
-        alive(&cluster)?;
-    }
-    trace::fold(cluster.network.digest());
+    run.until("replicas to be alike", SETTLING, Run::is_settled)?;
+    run.reach(Stage::ReadBack);
+    let all = TOPICS.iter().map(|topic| topic.partitions).sum::<i32>();
+    run.until("everything to be read back", READING, |run| {
+        run.book.open().finished.len() == usize::try_from(all).unwrap_or(0)
+    })?;
+    run.judge()?;
+    trace::fold(run.cluster.network.digest());
+    let acked = run.book.open().acked;
     Ok(Figures {
         digest: trace::digest(),
-        simulated: cluster.now,
-        segments: cluster.network.delivered(),
+        simulated: run.cluster.now,
+        acked,
+        faults: weather.struck(),
+        segments: run.cluster.network.delivered(),
     })
 }
 
-fn alive(_: &Cluster) -> Result<(), String> {
-    match trace::take_panics().as_slice() {
-        [] => Ok(()),
-        panics => Err(panics.join("\n")),
+impl Run {
+    /// Starts the brokers and makes the topics.
+    fn form(&mut self) -> Result<(), String> {
+        for place in 0..self.cluster.brokers.len() {
+            let id = self.cluster.brokers[place].id;
+            self.cluster.start(id);
+        }
+        let client = self.client();
+        self.cluster.clients[0].start(|host| async move { client(host).prepare().await });
+        self.until("the cluster to form", FORMATION, |run| {
+            run.cluster.is_whole()
+        })?;
+        event!("the cluster is there");
+        self.cluster.clients[0].kill();
+        Ok(())
+    }
+
+    fn client(&self) -> impl FnOnce(millrace_host::Host) -> Client + Send + 'static {
+        let (bootstrap, book) = (self.cluster.bootstrap(), self.book.clone());
+        let stage = self.stage.subscribe();
+        move |host| Client::new(host, bootstrap, book, stage)
+    }
+
+    fn load(&mut self) {
+        for number in 0..self.cluster.clients.len() {
+            let client = self.client();
+            let machine = &mut self.cluster.clients[number];
+            machine.start(|host| async move { client(host).work(number == 0).await });
+        }
+    }
+
+    fn reach(&mut self, stage: Stage) {
+        event!("{stage:?}");
+        self.stage.send_replace(stage);
+    }
+
+    /// One step of time, and a look now and then.
+    fn step(&mut self) -> Result<(), String> {
+        self.cluster.tick();
+        let panics = trace::take_panics();
+        if !panics.is_empty() {
+            return Err(panics.join("\n"));
+        }
+        if self.cluster.now < self.looked + LOOK {
+            return Ok(());
+        }
+        self.looked = self.cluster.now;
+        let mut findings = std::mem::take(&mut self.cluster.findings);
+        findings.append(&mut self.book.open().findings);
+        let view = View::of(&self.cluster);
+        for (name, invariant) in &mut self.invariants {
+            let found = invariant.watch(&view).into_iter();
+            findings.extend(found.map(|what| format!("{name}: {what}")));
+        }
+        verdict(findings)
+    }
+
+    fn until(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        reached: impl Fn(&Run) -> bool,
+    ) -> Result<(), String> {
+        let end = self.cluster.now + limit;
+        while !reached(self) {
+            if self.cluster.now >= end {
+                let state = self.describe();
+                return Err(format!("waited {limit:?} for {what}\n{state}"));
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// Every partition takes records again, and commits them.
+    fn progress(&mut self) -> Result<(), String> {
+        let before = self.committed();
+        self.until("every partition to commit records", HEALING, |run| {
+            let now = run.committed();
+            before.iter().all(|(id, then)| now.get(id) > Some(then))
+        })
+    }
+
+    /// The highest offset that anybody calls committed, for each partition of the workload.
+    fn committed(&self) -> BTreeMap<PartitionId, Offset> {
+        let view = View::of(&self.cluster);
+        let mut committed = BTreeMap::new();
+        for (id, state) in view.brokers.iter().flat_map(|broker| &broker.replicas) {
+            let highest = committed.entry(*id).or_insert(state.high_watermark);
+            *highest = state.high_watermark.max(*highest);
+        }
+        committed.retain(|id, _| {
+            view.newest()
+                .is_some_and(|image| is_of_workload(image, *id))
+        });
+        committed
+    }
+
+    /// Whether all replicas end at the same offset, and all of it is committed.
+    fn is_settled(&self) -> bool {
+        let view = View::of(&self.cluster);
+        let Some(image) = view.newest() else {
+            return false;
+        };
+        let mut ends = BTreeMap::new();
+        for (id, state) in view.brokers.iter().flat_map(|broker| &broker.replicas) {
+            let end = state.log_end;
+            if is_of_workload(image, *id)
+                && (*ends.entry(*id).or_insert(end) != end
+                    || state.durable_end != end
+                    || state.high_watermark != end)
+            {
+                return false;
+            }
+        }
+        self.cluster.is_whole()
+    }
+
+    fn judge(&mut self) -> Result<(), String> {
+        let mut findings = Vec::new();
+        let book = self.book.open();
+        for (name, invariant) in &mut self.invariants {
+            let found = invariant.judge(&self.cluster, &book).into_iter();
+            findings.extend(found.map(|what| format!("{name}: {what}")));
+        }
+        for (error, count) in &book.errors {
+            event!("met {count} times: {error}");
+        }
+        verdict(findings)
+    }
+
+    /// The state of brokers and partitions, for a report.
+    fn describe(&self) -> String {
+        let view = View::of(&self.cluster);
+        let mut lines = Vec::new();
+        for broker in &self.cluster.brokers {
+            lines.push(format!(
+                "broker {}: runs {}, paused {}, restarts at {:?}",
+                broker.id,
+                broker.is_up(),
+                broker.machine.paused,
+                broker.restart_at
+            ));
+        }
+        if let Some(image) = view.newest() {
+            for broker in image.brokers() {
+                let (id, fenced, epoch) = (broker.id, broker.fenced, broker.epoch);
+                lines.push(format!("registered: {id}, fenced {fenced}, epoch {epoch}"));
+            }
+            for (id, partition) in image.partitions() {
+                let name = image.topic(id.topic).map(|topic| topic.name.to_string());
+                let name = name.unwrap_or_default();
+                let (leader, epoch) = (partition.leader, partition.leader_epoch);
+                let (isr, elr) = (&partition.isr, &partition.elr);
+                lines.push(format!(
+                    "{name}-{}: leader {leader:?} in {epoch}, isr {isr:?}, elr {elr:?}",
+                    id.index
+                ));
+            }
+        }
+        for broker in &view.brokers {
+            for (id, state) in &broker.replicas {
+                let (role, end, hw) = (state.role, state.log_end, state.high_watermark);
+                let epoch = state.leader_epoch;
+                lines.push(format!(
+                    "broker {}, {id}: {role:?} in {epoch}, ends at {end}, committed {hw}",
+                    broker.id
+                ));
+            }
+        }
+        lines.join("\n")
     }
 }
 
-fn formed(cluster: &Cluster) -> bool {
-    let unfenced = |image: &millrace_metadata::Image| {
-        let count = image.brokers().filter(|broker| !broker.fenced).count();
-        count == cluster.brokers.len()
-    };
-    let nodes = cluster.nodes();
-    nodes.len() == cluster.brokers.len() && nodes.iter().all(|(_, node)| unfenced(&node.image()))
+fn is_of_workload(image: &Image, id: PartitionId) -> bool {
+    let topic = image.topic(id.topic);
+    topic.is_some_and(|topic| {
+        let mut known = TOPICS.iter();
+        known.any(|known| known.name == topic.name.as_str())
+    })
+}
+
+fn verdict(findings: Vec<String>) -> Result<(), String> {
+    match findings.as_slice() {
+        [] => Ok(()),
+        findings => Err(findings.join("\n")),
+    }
 }

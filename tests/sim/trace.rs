@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 /// Lines kept for the report of a failure.
@@ -16,6 +17,7 @@ struct Trace {
     digest: u64,
     aloud: bool,
     panics: Vec<String>,
+    speaker: String,
 }
 
 thread_local! {
@@ -42,9 +44,47 @@ pub fn record(what: fmt::Arguments<'_>) {
     note(what.to_string(), true);
 }
 
+/// Whose process runs now, for what it says.
+pub fn set_speaker(name: &str) {
+    TRACE.with_borrow_mut(|trace| {
+        if trace.speaker != name {
+            name.clone_into(&mut trace.speaker);
+        }
+    });
+}
+
 /// A word of a broker, which is not part of the digest: whether it is said depends on the level.
-pub fn word(what: String) {
-    note(what, false);
+fn word(what: &str) {
+    let speaker = TRACE.with_borrow(|trace| trace.speaker.clone());
+    note(format!("{speaker}: {what}"), false);
+}
+
+/// Takes what brokers log from the level that `SIM_LOG` names on, in the syntax of `RUST_LOG`;
+/// warnings if it names none.
+pub fn listen() {
+    let filter = std::env::var("SIM_LOG").unwrap_or_else(|_| "warn".to_owned());
+    let listening = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .without_time()
+        .with_ansi(false)
+        .with_writer(|| Words)
+        .try_init();
+    // Only one run listens in a process.
+    let _ = listening;
+}
+
+/// Takes one line of a broker's log after the other.
+struct Words;
+
+impl io::Write for Words {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        word(String::from_utf8_lossy(line).trim_end());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Folds a number into the digest.

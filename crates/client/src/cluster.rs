@@ -57,6 +57,23 @@ pub struct TopicView {
     pub partitions: Vec<PartitionView>,
 }
 
+impl TopicView {
+    /// A broker that is cut off tells of leaders that were replaced long ago; what was seen of a
+    /// later epoch stands (KIP-320).
+    fn keep_newer(&mut self, before: &TopicView) {
+        if self.id != before.id {
+            return;
+        }
+        for partition in &mut self.partitions {
+            let mut known = before.partitions.iter();
+            let known = known.find(|known| known.index == partition.index);
+            if let Some(known) = known.filter(|known| known.leader_epoch > partition.leader_epoch) {
+                partition.clone_from(known);
+            }
+        }
+    }
+}
+
 /// Connections to a cluster and what is known of it; clones share both.
 #[derive(Clone)]
 pub struct Cluster(Arc<Shared>);
@@ -243,9 +260,11 @@ impl Cluster {
         for topic in &answer.topics {
             let Some(name) = &topic.name else { continue };
             if ClientError::check(topic.error_code, None).is_ok() {
-                known
-                    .topics
-                    .insert(name.clone(), Arc::new(view(name, topic)));
+                let mut seen = view(name, topic);
+                if let Some(before) = known.topics.get(name) {
+                    seen.keep_newer(before);
+                }
+                known.topics.insert(name.clone(), Arc::new(seen));
             } else {
                 known.topics.remove(name);
             }

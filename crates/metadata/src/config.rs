@@ -1,6 +1,6 @@
 //! Dynamic configurations, and the settings that the controller resolves for everybody.
 
-use millrace_model::{BrokerId, Durability, TopicName};
+use millrace_model::{BrokerId, Durability, Planted, TopicName};
 
 use crate::image::Image;
 use crate::partition::Partition;
@@ -109,8 +109,9 @@ impl Image {
 
     /// Whether a replica that may lack acknowledged records may lead partitions of the topic.
     pub fn unclean_election_allowed(&self, topic: &TopicName) -> bool {
-        self.topic_setting(topic, names::UNCLEAN_LEADER_ELECTION)
-            .is_some_and(|text| text.trim().eq_ignore_ascii_case("true"))
+        let setting = self.topic_setting(topic, names::UNCLEAN_LEADER_ELECTION);
+        setting.is_some_and(|text| text.trim().eq_ignore_ascii_case("true"))
+            || Planted::UncleanElection.is_here()
     }
 
     /// What an acknowledgement of the topic's replicas is configured to mean. Kafka's flush after

@@ -9,6 +9,7 @@ mod error;
 mod id;
 pub mod limits;
 mod number;
+mod planted;
 mod time;
 mod uuid;
 
@@ -19,5 +20,6 @@ pub use number::{
     BrokerEpoch, BrokerId, ControllerEpoch, ImageVersion, LeaderEpoch, Offset, PartitionEpoch,
     ProducerEpoch, ProducerId, Sequence,
 };
+pub use planted::Planted;
 pub use time::Timestamp;
 pub use uuid::{DirectoryId, Incarnation, ParseUuidError, TopicId, Uuid};

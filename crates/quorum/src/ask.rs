@@ -84,7 +84,10 @@ impl Inner {
                 }
                 let mut standing = self.standing.clone();
                 standing.mark_unchanged();
-                let _ = tokio::time::timeout(RETRY, standing.changed()).await;
+                // Once openraft has stopped here nothing changes any more, and nobody can be asked.
+                if let Ok(Err(_)) = tokio::time::timeout(RETRY, standing.changed()).await {
+                    return Attempt::Again;
+                }
             }
         };
         tokio::time::timeout_at(deadline, asking)

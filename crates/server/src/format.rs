@@ -14,7 +14,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use millrace_host::{Disk, Host};
-use millrace_model::{DirectoryId, Uuid};
+use millrace_model::{DirectoryId, Planted, Uuid};
 use millrace_storage::MetaProperties;
 
 use crate::Config;
@@ -120,7 +120,7 @@ fn controllers(
     {
         return Ok(vec![bootstrap::this_controller(
             config,
-            new_directory(host),
+            new_directory(config, host),
         )?]);
     }
     Ok(Vec::new())
@@ -138,7 +138,11 @@ fn is_its_own_bootstrap(config: &Config) -> bool {
     })
 }
 
-fn new_directory(host: &Host) -> DirectoryId {
+fn new_directory(config: &Config, host: &Host) -> DirectoryId {
+    if Planted::WipedDiskCounts.is_here() {
+        let id = u8::try_from(config.node_id.get()).unwrap_or(u8::MAX);
+        return DirectoryId(Uuid([id; 16]));
+    }
     DirectoryId(host.random.uuid())
 }
 
@@ -190,7 +194,7 @@ fn format_one(
     path: &Path,
     host: &Host,
 ) -> Result<&'static str, FormatError> {
-    let mut directory = new_directory(host);
+    let mut directory = new_directory(config, host);
     let mut what = "data directory";
     if path == config.metadata_log_dir {
         let controllers = &bootstrap.controllers;

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use bytes::Bytes;
 use millrace_host::Worker;
 use millrace_model::{
-    DirectoryId, Durability, LeaderEpoch, Offset, PartitionId, Timestamp, TopicName,
+    DirectoryId, Durability, LeaderEpoch, Offset, PartitionId, Planted, Timestamp, TopicName,
 };
 use tokio::sync::oneshot;
 
@@ -191,6 +191,9 @@ impl Log {
         let log_end = state.log_end;
         if epoch > state.epochs.last() {
             state.epochs.assign(epoch, log_end);
+        }
+        if Planted::ProducersForgotten.is_here() {
+            state.producers.clear();
         }
     }
 

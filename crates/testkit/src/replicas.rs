@@ -39,6 +39,18 @@ pub fn differences(cluster: &Cluster, topic: &str) -> Vec<String> {
     findings
 }
 
+/// The same over logs that were read already: node, and the bytes of its segments in order.
+pub fn differences_between(name: &str, replicas: &[(NodeId, Vec<Vec<u8>>)]) -> Vec<String> {
+    let replicas: Vec<(NodeId, Result<Vec<Batch>, String>)> = replicas
+        .iter()
+        .map(|(node, segments)| {
+            let batches = segments.iter().flat_map(|bytes| batches_of(bytes));
+            (*node, Ok(batches.collect()))
+        })
+        .collect();
+    compare(name, &replicas)
+}
+
 fn compare(name: &str, replicas: &[(NodeId, Result<Vec<Batch>, String>)]) -> Vec<String> {
     let mut findings = Vec::new();
     let mut logs: Vec<(NodeId, BTreeMap<i64, Batch>)> = Vec::new();

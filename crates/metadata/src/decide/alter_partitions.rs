@@ -1,7 +1,7 @@
 //! Changes of ISRs, asked for by leaders (rules 10 and 12; Kafka's AlterPartition).
 
 use millrace_model::{
-    BrokerEpoch, BrokerId, Durability, ErrorCode, LeaderEpoch, PartitionEpoch, PartitionId,
+    BrokerEpoch, BrokerId, Durability, ErrorCode, LeaderEpoch, PartitionEpoch, PartitionId, Planted,
 };
 
 use super::{Change, Decision, Draft, Refusal, check_broker_epoch};
@@ -187,6 +187,9 @@ fn is_eligible(image: &Image, partition: &Partition, member: &IsrMember) -> bool
     let Some(broker) = image.broker(member.broker) else {
         return false;
     };
+    if Planted::FencedJoins.is_here() {
+        return true;
+    }
     let stays = partition.isr.contains(&member.broker) && !broker.fenced;
     let may_join = broker.is_active() && image.serves(member.broker, partition);
     broker.epoch == member.epoch && (stays || may_join)

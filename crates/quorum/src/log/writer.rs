@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use millrace_host::disk::OpenMode;
 use millrace_host::{Disk, DiskFile};
+use millrace_model::Planted;
 use openraft::storage::IOFlushed;
 use tokio::sync::oneshot;
 
@@ -170,7 +171,9 @@ impl Writer {
                 taken += 1;
             }
             active.file.write_at(&buffers, active.end)?;
-            active.file.sync_data()?;
+            if !Planted::MetadataNotSynced.is_here() {
+                active.file.sync_data()?;
+            }
             active.end = end;
             active.durable = end;
             self.last = Some(rest[taken - 1].index);
@@ -273,6 +276,9 @@ impl Writer {
     fn save_vote(&mut self, vote: Vote) -> io::Result<()> {
         self.state.vote = Some(vote);
         self.state.log_reached = self.last;
+        if Planted::VoteNotKept.is_here() {
+            return Ok(());
+        }
         self.state.save(&*self.disk, &self.directory)
     }
 

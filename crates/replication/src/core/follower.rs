@@ -1,6 +1,6 @@
 //! The follower side: rules 6 to 9.
 
-use millrace_model::{BrokerId, LeaderEpoch, Offset, PartitionEpoch};
+use millrace_model::{BrokerId, LeaderEpoch, Offset, PartitionEpoch, Planted};
 
 use super::message::{Ack, Address, Join, Progressed, Refuse, StreamId, Truncate, Why};
 use super::{Core, Effects, Follow, Job, LogBounds, LogView, Omit, State};
@@ -89,6 +89,13 @@ impl Core {
         };
         if follower.leader != Some(leader) || follower.stream() >= Some(stream) {
             return;
+        }
+        if Planted::TruncateToHighWatermark.is_here() && self.job.is_none() {
+            self.look_at(log);
+            if self.high_watermark < self.bounds.log_end {
+                self.job = Some(Job::Cut(self.high_watermark.max(self.bounds.log_start)));
+                fx.job = self.job;
+            }
         }
         if self.job.is_some() {
             // The job's end joins.

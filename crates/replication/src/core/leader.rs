@@ -1,6 +1,6 @@
 //! The leader side: rules 1 to 5.
 
-use millrace_model::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch};
+use millrace_model::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, Planted};
 
 use super::isr::Request;
 use super::message::{Ack, Address, Join, Progressed, Refuse, StreamId, Truncate, Why};
@@ -511,6 +511,9 @@ impl Core {
 
 /// Where the follower must cut its log; `None` if it is a beginning of the leader's.
 fn parting(join: &Join, log: &dyn LogView) -> Option<Truncate> {
+    if Planted::NoDivergenceCheck.is_here() && join.log_end <= log.bounds().log_end {
+        return None;
+    }
     let LogBounds {
         log_start, log_end, ..
     } = log.bounds();

@@ -1,6 +1,6 @@
 //! What a leader knows about one follower.
 
-use millrace_model::{BrokerEpoch, BrokerId, Offset};
+use millrace_model::{BrokerEpoch, BrokerId, Offset, Planted};
 
 use super::message::StreamId;
 use super::{Moment, PeerView, Rules};
@@ -88,7 +88,8 @@ impl Progress {
                 self.advance_queued = false;
             }
         }
-        self.may_join = peer.is_some_and(|peer| !peer.fenced && !peer.shutting_down);
+        self.may_join = peer.is_some_and(|peer| !peer.fenced && !peer.shutting_down)
+            || Planted::FencedJoins.is_here();
         self.is_gone = peer.is_none_or(|peer| peer.fenced);
     }
 

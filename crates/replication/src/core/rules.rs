@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+#[cfg(not(test))]
+use millrace_model::Planted;
+
 /// The times a replica goes by.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
@@ -42,10 +45,25 @@ impl Rules {
         #[cfg(test)]
         return self.omitted == Some(step);
         #[cfg(not(test))]
-        {
-            let _ = step;
-            false
-        }
+        planted(step).is_some_and(Planted::is_here)
+    }
+}
+
+/// The bug that the simulation of the cluster plants by leaving this out.
+#[cfg(not(test))]
+fn planted(step: Omit) -> Option<Planted> {
+    match step {
+        Omit::PendingAdditions => Some(Planted::PendingNotCounted),
+        Omit::LeaderInMinimum => Some(Planted::LeaderNotCounted),
+        Omit::DurableOnlyAcks => Some(Planted::AckFromMemory),
+        Omit::FollowerChecksEpoch => Some(Planted::NoEpochCheck),
+        Omit::HighWatermarkToJoin | Omit::EpochStartToJoin => Some(Planted::JoinsBehind),
+        Omit::WaitForConfirmedRemoval => Some(Planted::RemovalNotConfirmed),
+        Omit::AnswerBeforeAck => Some(Planted::AckBeforeAnswer),
+        Omit::LeaderChecksAckIncarnation
+        | Omit::FollowerChecksIncarnation
+        | Omit::ForgetOnNewIncarnation => Some(Planted::FencedJoins),
+        Omit::MinIsrGate | Omit::RejectionKeepsPending | Omit::BaseEqualsLogEnd => None,
     }
 }
 

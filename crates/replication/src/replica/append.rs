@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use millrace_model::{LeaderEpoch, Offset};
+use millrace_model::{LeaderEpoch, Offset, Planted};
 use millrace_storage::Appended;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -153,6 +153,7 @@ impl Inner {
             return Standing::Ended(outcome);
         }
         Standing::Waiting(match acks {
+            Acks::All if Planted::AckFromLeaderAlone.is_here() => self.durables.wait_for(needed),
             Acks::All => self.commits.wait_for(needed),
             Acks::None | Acks::Leader => self.durables.wait_for(needed),
         })
@@ -171,6 +172,7 @@ impl Inner {
             return Some(Err(self.not_leading()));
         }
         let reached = match acks {
+            Acks::All if Planted::AckFromLeaderAlone.is_here() => self.core.bounds().durable_end,
             Acks::All => self.core.high_watermark(),
             Acks::None | Acks::Leader => self.core.bounds().durable_end,
         };

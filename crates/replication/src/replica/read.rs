@@ -1,6 +1,6 @@
 //! The one read that all readers go through.
 
-use millrace_model::{LeaderEpoch, Offset};
+use millrace_model::{LeaderEpoch, Offset, Planted};
 use millrace_storage::{ReadError, ReadPlan};
 
 use super::{Inner, LogRef, Replica};
@@ -108,6 +108,7 @@ impl Replica {
             }
         }
         let upper = match request.upper {
+            _ if Planted::ReadsUncommitted.is_here() => Offset(i64::MAX),
             Upper::HighWatermark => result.high_watermark,
             Upper::LastStable => result.last_stable,
             Upper::LogEnd => Offset(i64::MAX),

@@ -112,7 +112,7 @@ fn read_or_refuse(
     if let Some(id) = found.directory_id {
         return Ok((found.cluster_id, id));
     }
-    let id = new_directory(host);
+    let id = new_directory(config, host);
     let bootstrap = Bootstrap::unwritten();
     write_identity(config, &found.cluster_id, path, id, &bootstrap, host)?;
     Ok((found.cluster_id, id))

@@ -1,7 +1,7 @@
 //! Appending: checks, offsets, a place in a segment, the tail, and a word to the writer.
 
 use bytes::{Bytes, BytesMut};
-use millrace_model::{LeaderEpoch, Offset, Timestamp};
+use millrace_model::{LeaderEpoch, Offset, Planted, Timestamp};
 
 use super::convert;
 use super::validate;
@@ -107,7 +107,7 @@ impl Log {
         // Several batches at once follow each other, so each is checked after the ones before it.
         let mut scratch: Option<Producers> = None;
         for (_, header) in batch::whole_batches(batches) {
-            if !header.has_producer_id() {
+            if !header.has_producer_id() || Planted::NoSequenceCheck.is_here() {
                 continue;
             }
             let producers = scratch.as_ref().unwrap_or(&state.producers);

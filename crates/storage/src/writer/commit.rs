@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use millrace_host::DiskFile;
 use millrace_host::disk::OpenMode;
-use millrace_model::{Durability, Offset, PartitionId};
+use millrace_model::{Durability, Offset, PartitionId, Planted};
 
 use super::{Evictable, Writer};
 use crate::error::{StorageError, While};
@@ -372,6 +372,9 @@ impl Writer {
 
     /// Syncs the files, names and directories of a round.
     fn sync(&mut self, written: &[Written]) -> Result<(), StorageError> {
+        if Planted::AckBeforeSync.is_here() {
+            return Ok(());
+        }
         let mut files = Vec::new();
         let mut directories = Vec::new();
         for done in written.iter().filter(|done| done.must_sync()) {
@@ -382,7 +385,7 @@ impl Writer {
                     .range(own)
                     .map(|(key, file)| (*key, file.clone())),
             );
-            if done.unsynced_names {
+            if done.unsynced_names && !Planted::NamesNotSynced.is_here() {
                 directories.push(done.log.path());
             }
         }

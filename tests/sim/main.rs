@@ -1,22 +1,19 @@
-//! Whole clusters on one thread from one seed: see `sim/README.md`.
-#![allow(dead_code, reason = "what breaks machines comes next")]
+//! Whole clusters on one thread from one seed: see `README.md` beside this file.
 
-#[path = "sim/cases.rs"]
+mod book;
 mod cases;
-#[path = "sim/child.rs"]
 mod child;
-#[path = "sim/cluster.rs"]
 mod cluster;
-#[path = "sim/machine.rs"]
+mod faults;
+mod invariants;
 mod machine;
-#[path = "sim/options.rs"]
 mod options;
-#[path = "sim/run.rs"]
+mod planted;
 mod run;
-#[path = "sim/seal.rs"]
 mod seal;
-#[path = "sim/trace.rs"]
+mod soak;
 mod trace;
+mod workload;
 
 use std::process::ExitCode;
 
@@ -40,8 +37,10 @@ fn main() -> ExitCode {
             seed: *seed,
             aloud: options.aloud,
             most_faults: options.most_faults,
+            planted: options.planted.clone(),
         }),
-        Task::Soak { .. } | Task::Planted { .. } => ExitCode::from(2),
+        Task::Soak { limit, first, jobs } => soak::run(*limit, *first, *jobs),
+        Task::Planted { seeds, filter } => planted::run(*seeds, filter.as_deref()),
     }
 }
 
@@ -52,7 +51,8 @@ fn one_seed(plan: Plan) -> ExitCode {
         let thread = std::backtrace::Backtrace::capture();
         trace::panicked(format!("{panic}\n{thread}"));
     }));
-    let seed = plan.seed;
+    trace::listen();
+    let (seed, planted) = (plan.seed, plan.planted.clone());
     let running = std::thread::Builder::new()
         .stack_size(STACK_BYTES)
         .spawn(move || run::run(&plan).map_err(|why| (why, trace::last_lines())))
@@ -67,7 +67,9 @@ fn one_seed(plan: Plan) -> ExitCode {
                 println!("{line}");
             }
             println!("seed {seed} failed: {why}");
-            println!("to repeat it: {} --seed {seed} --aloud", program());
+            let planted = planted.map(|bug| format!(" --planted {bug}"));
+            let planted = planted.unwrap_or_default();
+            println!("to repeat it: {} --seed {seed}{planted} --aloud", program());
             ExitCode::FAILURE
         }
         Err(_) => {
