@@ -160,16 +160,21 @@ fn start_writer(shared: &Arc<Shared>, directory: &Arc<Directory>) -> millrace_ho
         .worker("log-writer", move |jobs| writer.handle(jobs))
 }
 
+/// Makes a directory that survives a power cut.
+fn make_directory(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
+    disk.create_directories(path).doing("making", path)?;
+    let Some(parent) = path.parent() else {
+        return Ok(());
+    };
+    let synced = disk.open_directory(parent).and_then(|d| d.sync());
+    synced.doing("syncing", parent)
+}
+
 /// Locks a directory and looks what is in it.
 fn look(disk: &dyn Disk, wanted: &LogDirectory) -> Result<Found, StorageError> {
     let path = &wanted.path;
     if !disk.exists(path) {
-        disk.create_directories(path).doing("making", path)?;
-        if let Some(parent) = path.parent() {
-            disk.open_directory(parent)
-                .and_then(|d| d.sync())
-                .doing("syncing", parent)?;
-        }
+        make_directory(disk, path)?;
     }
     let lock_path = path.join(LOCK);
     let guard = match disk.lock(&lock_path) {
