@@ -193,12 +193,7 @@ fn look(disk: &dyn Disk, wanted: &LogDirectory) -> Result<Found, StorageError> {
         remove_file(disk, &marker)?;
         root.sync().doing("syncing", path)?;
     }
-    let persisted = Persisted {
-        recovery_points: checkpoint::read_offsets(disk, &path.join(RECOVERY_POINTS))?,
-        log_starts: checkpoint::read_offsets(disk, &path.join(LOG_STARTS))?,
-        high_watermarks: checkpoint::read_offsets(disk, &path.join(HIGH_WATERMARKS))?,
-        cleaned: checkpoint::read_offsets(disk, &path.join(CLEANED))?,
-    };
+    let persisted = read_persisted(disk, path)?;
     let mut partitions = Vec::new();
     for entry in disk.list(path).doing("listing", path)? {
         if !entry.is_directory || entry.name == CLUSTER_METADATA {
@@ -238,6 +233,17 @@ fn look(disk: &dyn Disk, wanted: &LogDirectory) -> Result<Found, StorageError> {
         directory,
         clean,
         partitions,
+    })
+}
+
+/// The checkpoints of a directory.
+fn read_persisted(disk: &dyn Disk, path: &Path) -> Result<Persisted, StorageError> {
+    let read = |name: &str| checkpoint::read_offsets(disk, &path.join(name));
+    Ok(Persisted {
+        recovery_points: read(RECOVERY_POINTS)?,
+        log_starts: read(LOG_STARTS)?,
+        high_watermarks: read(HIGH_WATERMARKS)?,
+        cleaned: read(CLEANED)?,
     })
 }
 
