@@ -94,6 +94,20 @@ pub(crate) struct Persisted {
     pub(crate) cleaned: Offsets,
 }
 
+impl Persisted {
+    /// Whether any of the files says anything of this log.
+    pub(crate) fn says_of(&self, name: &(TopicName, i32)) -> bool {
+        let Persisted {
+            recovery_points,
+            log_starts,
+            high_watermarks,
+            cleaned,
+        } = self;
+        let files = [recovery_points, log_starts, high_watermarks, cleaned];
+        files.iter().any(|offsets| offsets.contains_key(name))
+    }
+}
+
 impl Directory {
     pub(crate) fn is_offline(&self) -> bool {
         self.offline.get().is_some()
@@ -123,6 +137,15 @@ impl Directory {
         if !self.high_watermarks_moved.load(Ordering::Relaxed) {
             self.high_watermarks_moved.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// A log was made.
+    pub(crate) fn note_unborn(&self, log: &Arc<Log>) {
+        let mut unborn = lock(&self.unborn);
+        if unborn.len().is_power_of_two() {
+            unborn.retain(|log| log.strong_count() > 0);
+        }
+        unborn.push(Arc::downgrade(log));
     }
 
     /// Takes the directory offline; only the first call is told on. May touch the disk.

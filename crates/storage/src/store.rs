@@ -7,14 +7,13 @@ mod ticker;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, RwLock};
+use std::sync::{Arc, RwLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use millrace_host::Worker;
 use millrace_host::disk::{OpenMode, Space};
+use millrace_host::{Tasks, Worker};
 use millrace_model::{BrokerEpoch, DirectoryId, Offset, PartitionId, TopicName};
 use tokio::sync::oneshot;
 
@@ -30,7 +29,7 @@ use crate::names::{
 use crate::segment::{self, Segment};
 use crate::settings::{CleanerOptions, LogSettings, StoreOptions};
 use crate::trash;
-use crate::writer::Job;
+use crate::writer::{Job, Reply};
 use checkpoints::Which;
 
 /// All logs of one broker; cheap to clone.
@@ -49,9 +48,18 @@ pub(crate) struct Inner {
     options: StoreOptions,
     directories: Vec<Open>,
     logs: RwLock<BTreeMap<PartitionId, Arc<Log>>>,
-    /// Held while a log's directory is made.
-    creating: Mutex<()>,
+    /// Makes the directories of new logs, one after the other: they come by the hundred, and the
+    /// file system makes them no quicker side by side.
+    maker: Worker<Make>,
     pub(crate) closed: AtomicBool,
+}
+
+/// A log to make.
+struct Make {
+    id: PartitionId,
+    topic: TopicName,
+    settings: LogSettings,
+    reply: Reply<Arc<Log>>,
 }
 
 /// What [`Store::open`] found.
@@ -158,11 +166,15 @@ impl Store {
         if let Some(log) = self.log(id) {
             return Ok(log);
         }
-        let (inner, topic) = (self.0.clone(), topic.clone());
-        let tasks = self.0.shared.host.tasks.clone();
-        tasks
-            .blocking(move || inner.create(id, topic, settings))
-            .await
+        let (reply, made) = oneshot::channel();
+        self.0.maker.submit(Make {
+            id,
+            topic: topic.clone(),
+            settings,
+            reply,
+        });
+        let gone = || Err(StorageError::Offline("the store is closed".to_owned()));
+        made.await.unwrap_or_else(|_| gone())
     }
 
     /// Deletes a log: at once for whoever uses it, and its files after `file.delete.delay.ms`.
@@ -287,13 +299,25 @@ impl Inner {
             .collect()
     }
 
+    /// The worker that makes logs.
+    fn maker(tasks: &Tasks, store: Weak<Inner>) -> Worker<Make> {
+        tasks.worker("log-maker", move |jobs: Vec<Make>| {
+            // Where the store is gone, whoever waits sees the end of the reply.
+            let Some(inner) = store.upgrade() else { return };
+            for job in jobs {
+                let _ = job
+                    .reply
+                    .send(inner.create(job.id, job.topic, job.settings));
+            }
+        })
+    }
+
     fn create(
         &self,
         id: PartitionId,
         topic: TopicName,
         settings: LogSettings,
     ) -> Result<Arc<Log>, StorageError> {
-        let _creating = lock(&self.creating);
         let logs = || {
             self.logs
                 .read()
@@ -314,18 +338,7 @@ impl Inner {
                 return Err(StorageError::Occupied { path, why });
             }
         }
-        let mut crowd: BTreeMap<DirectoryId, usize> = BTreeMap::new();
-        for log in logs().values() {
-            *crowd.entry(log.directory_id()).or_default() += 1;
-        }
-        let usable = self
-            .directories
-            .iter()
-            .filter(|open| !open.directory.is_offline());
-        let count = |open: &&Open| crowd.get(&open.directory.id).copied().unwrap_or(0);
-        let Some(open) = usable.min_by_key(count) else {
-            return Err(StorageError::NoDirectory("all are offline".to_owned()));
-        };
+        let open = self.least_crowded()?;
         checkpoints::forget(&self.shared, &open.directory, &(topic.clone(), id.index))?;
         let state = match self.make(open, id, &name, settings) {
             Ok(state) => state,
@@ -337,12 +350,34 @@ impl Inner {
         let (directory, writer) = (open.directory.clone(), open.writer.clone());
         directory.note_high_watermarks();
         let log = Log::new(id, topic, directory, self.shared.clone(), writer, state);
-        lock(&log.directory.unborn).push(Arc::downgrade(&log));
+        log.directory.note_unborn(&log);
         self.logs
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .insert(id, log.clone());
         Ok(log)
+    }
+
+    /// The working directory with the fewest logs.
+    fn least_crowded(&self) -> Result<&Open, StorageError> {
+        let usable = || {
+            let directories = self.directories.iter();
+            directories.filter(|open| !open.directory.is_offline())
+        };
+        let mut crowd: BTreeMap<DirectoryId, usize> = BTreeMap::new();
+        if usable().nth(1).is_some() {
+            let logs = self
+                .logs
+                .read()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            for log in logs.values() {
+                *crowd.entry(log.directory_id()).or_default() += 1;
+            }
+        }
+        let count = |open: &&Open| crowd.get(&open.directory.id).copied().unwrap_or(0);
+        usable()
+            .min_by_key(count)
+            .ok_or_else(|| StorageError::NoDirectory("all are offline".to_owned()))
     }
 
     /// Makes the files of a new log.

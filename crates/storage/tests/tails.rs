@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_host::disk::sim::SimDisk;
-use millrace_model::{Durability, LeaderEpoch, Offset};
+use millrace_model::{Durability, Offset};
 use millrace_storage::{Log, LogSettings, Store};
 
 use crate::support::*;
@@ -73,24 +73,51 @@ async fn batches_of_clients_stay_for_those_who_keep_up_and_then_go() {
     assert_eq!(store.tail_bytes(), 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn one_sync_settles_all_new_logs() {
+/// Syncs for the first batches of fifty new logs, one after the other.
+async fn syncs_of_first_batches(durability: Durability) -> u64 {
     let sim = SimDisk::new(1);
     let store = store(&sim).await;
     let mut logs = Vec::new();
     for index in 0..50 {
-        logs.push(log(&store, index, Durability::PageCache).await);
+        logs.push(log(&store, index, durability).await);
     }
     let before = sim.syncs();
     for log in &logs {
-        log.append_as_leader(Batch::default().bytes(), LeaderEpoch(0), NOW)
-            .unwrap();
+        append(log, Batch::default());
         written(log).await;
     }
-    assert_eq!(sim.syncs() - before, 1);
-    // Those that come later are settled in their turn.
-    let late = log(&store, 50, Durability::PageCache).await;
-    append(&late, Batch::default());
-    written(&late).await;
-    assert!(sim.syncs() - before > 1);
+    sim.syncs() - before
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_sync_settles_all_new_logs() {
+    // Beside it each batch has its own: of its file, and of the file's name.
+    assert_eq!(syncs_of_first_batches(Durability::Fsync).await, 1 + 2 * 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_cache_is_written_to_without_a_sync() {
+    assert_eq!(syncs_of_first_batches(Durability::PageCache).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_that_lost_their_topic_in_a_power_cut_are_kept_aside() {
+    let sim = SimDisk::new(1);
+    let first = store(&sim).await;
+    let log_before = log(&first, 0, Durability::PageCache).await;
+    append(&log_before, Batch::default());
+    written(&log_before).await;
+    let (disk, path) = (sim.mount(), Path::new("/data/t-0"));
+    drop((first, log_before));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    disk.remove_file(&path.join("partition.metadata")).unwrap();
+    let second = store(&sim).await;
+    assert!(!disk.exists(path));
+    let entries = disk.list(Path::new("/data")).unwrap();
+    let stray = entries
+        .iter()
+        .filter(|entry| entry.name.ends_with("-stray"));
+    assert_eq!(stray.count(), 1);
+    let log_after = log(&second, 0, Durability::PageCache).await;
+    assert_eq!(log_after.bounds().log_end, Offset(0));
 }

@@ -131,6 +131,9 @@ pub(crate) fn forget(
     name: &(TopicName, i32),
 ) -> Result<(), StorageError> {
     let mut persisted = lock(&directory.persisted);
+    if !persisted.says_of(name) {
+        return Ok(());
+    }
     let mut next = persisted.clone();
     next.recovery_points.remove(name);
     next.log_starts.remove(name);

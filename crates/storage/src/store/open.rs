@@ -96,13 +96,13 @@ pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryRepor
     let one = clean.iter().all(|epoch| *epoch == clean[0]) && report.offline.is_empty();
     report.clean_shutdown = clean[0].filter(|_| one);
     let cleaners = Cleaners::new(options.cleaner.clone());
-    let inner = Arc::new(Inner {
+    let inner = Arc::new_cyclic(|inner| Inner {
         cleaners,
+        maker: Inner::maker(&shared.host.tasks, inner.clone()),
         shared,
         options,
         directories,
         logs: RwLock::new(logs),
-        creating: Mutex::new(()),
         closed: AtomicBool::new(false),
     });
     inner
@@ -357,7 +357,15 @@ fn open_one(
                 Some(Err(why)) => why,
                 _ => "it is missing".to_owned(),
             };
-            return Err((None, StorageError::corrupt(&identity, why)));
+            let point = lock(&directory.persisted)
+                .recovery_points
+                .get(&(topic.clone(), index))
+                .copied();
+            if clean || point.is_some_and(|point| point > Offset::ZERO) {
+                return Err((None, StorageError::corrupt(&identity, why)));
+            }
+            set_aside(shared, directory, &path, (topic, index), &why).map_err(|e| (None, e))?;
+            return Ok(Opened::Nothing);
         }
     };
     let key = (topic.clone(), index);
@@ -380,6 +388,27 @@ fn open_one(
         sync_files(disk, &path).map_err(|error| (Some(id), error))?;
     }
     Ok(Opened::Log(id, Box::new(recovered)))
+}
+
+/// Keeps batches aside of which nobody knows which topic of this name they belong to: a power cut
+/// has left them, and nothing was ever said to be durable here.
+fn set_aside(
+    shared: &Shared,
+    directory: &Directory,
+    path: &Path,
+    (topic, index): (&TopicName, i32),
+    why: &str,
+) -> Result<(), StorageError> {
+    let unique = shared.host.random.uuid();
+    let aside = names::retired(topic, index, unique, STRAY_DIRECTORY);
+    let aside = directory.path.join(aside);
+    shared
+        .host
+        .disk
+        .rename(path, &aside)
+        .doing("renaming", path)?;
+    tracing::warn!(path = %aside.display(), why, "a partition lost its identity; keeping it aside");
+    Ok(())
 }
 
 /// Whether a partition's directory holds no batch.

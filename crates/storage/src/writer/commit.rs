@@ -143,10 +143,16 @@ impl Writer {
         }
     }
 
-    /// Makes the identities of new logs durable before the first batch is written, so that batches
-    /// whose topic nobody knows are never found.
+    /// Makes the identities of new logs durable before the first batch is that must be, so that
+    /// batches somebody relies on are never found without their topic. The page cache promises
+    /// nothing: a log that was in it alone begins anew after a power cut.
     fn settle_new(&self, logs: &BTreeMap<u64, Arc<Log>>) -> Result<(), StorageError> {
-        let new: Vec<&Arc<Log>> = logs.values().filter(|log| log.state().unborn).collect();
+        let must_settle = |log: &&Arc<Log>| {
+            let state = log.state();
+            let relied_on = state.settings.durability == Durability::Fsync;
+            state.unborn && (relied_on || !state.pending.waiters.is_empty())
+        };
+        let new: Vec<&Arc<Log>> = logs.values().filter(must_settle).collect();
         if new.is_empty() || self.directory.is_offline() {
             return Ok(());
         }
@@ -232,7 +238,10 @@ impl Writer {
             .open(disk, key, &path, OpenMode::Create)
             .doing("opening", &path)?;
         if position == 0 {
-            file.set_len(0).doing("emptying", &path)?;
+            // Most often it was made a moment ago.
+            if file.len().doing("reading", &path)? > 0 {
+                file.set_len(0).doing("emptying", &path)?;
+            }
             let settings = log.settings();
             if settings.preallocate {
                 // Where that is not possible, the room is found batch by batch.
