@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use millrace_model::{ProducerEpoch, ProducerId, Sequence, Timestamp, Uuid};
 use millrace_protocol::batch::{
-    BatchBuilder, BatchOptions, Origin, Rules, TimestampType, validate,
+    BatchBuilder, BatchOptions, Origin, Rules, SoleBatch, TimestampType,
 };
 use millrace_protocol::compression::Compression;
 use millrace_protocol::messages::fetch_response::{
@@ -96,11 +96,11 @@ fn encode_fetch(c: &mut Criterion) {
 }
 
 fn validate_batch(c: &mut Criterion) {
+    let origin = Origin::Client {
+        produce_version: 13,
+    };
     let rules = Rules {
         partition: &"topic-0",
-        origin: Origin::Client {
-            produce_version: 13,
-        },
         max_message_bytes: 1 << 20,
         compacted: false,
         timestamp_type: TimestampType::CreateTime,
@@ -117,9 +117,14 @@ fn validate_batch(c: &mut Criterion) {
         let batch = batch(record_bytes, compression);
         group.throughput(Throughput::Bytes(batch.len() as u64));
         group.bench_function(name, |b| {
-            b.iter_batched_ref(
+            b.iter_batched(
                 || batch.clone(),
-                |batch| black_box(validate(batch, &rules).unwrap()),
+                |batch| {
+                    SoleBatch::of(batch, origin)
+                        .unwrap()
+                        .validate(&rules)
+                        .unwrap()
+                },
                 BatchSize::SmallInput,
             );
         });

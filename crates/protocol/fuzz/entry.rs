@@ -3,7 +3,7 @@
 
 use millrace_protocol::api::ApiKey;
 use millrace_protocol::batch::{
-    BatchHeader, Origin, Record, Rules, TimestampType, batches, check_crc, rewritten, validate,
+    BatchHeader, Origin, Record, Rules, SoleBatch, TimestampType, batches, check_crc, rewritten,
 };
 use millrace_protocol::compression::{Compression, decompress_bounded};
 use millrace_protocol::header::{decode_request_header, decode_response_header};
@@ -88,20 +88,23 @@ pub fn produced(input: &[u8]) {
     }
     let rules = Rules {
         partition: &"topic-0",
-        origin: Origin::Client {
-            produce_version: 12,
-        },
         max_message_bytes: LIMIT,
         compacted: bytes.len().is_multiple_of(2),
         timestamp_type: TimestampType::CreateTime,
-        timestamp_before_max_ms: i64::MAX,
+        // One less than for ever: the records must be looked into.
+        timestamp_before_max_ms: i64::MAX - 1,
         timestamp_after_max_ms: i64::MAX,
         now: millrace_model::Timestamp(1_700_000_000_000),
     };
-    if let Ok(validated) = validate(&mut bytes, &rules) {
-        let batch = &bytes[..validated.header.size];
-        assert_eq!(check_crc(batch), Ok(validated.header));
-        assert!(rewritten(batch, Compression::None, None).is_ok());
+    let origin = Origin::Client {
+        produce_version: 12,
+    };
+    let valid = SoleBatch::of(bytes[..].into(), origin).and_then(|batch| batch.validate(&rules));
+    if let Ok(valid) = valid {
+        let header = *valid.header();
+        let batch = valid.stamped(header.base_offset, header.leader_epoch);
+        assert_eq!(check_crc(&batch), Ok(header));
+        assert!(rewritten(&batch, Compression::None, None).is_ok());
     }
 }
 

@@ -23,4 +23,4 @@ pub use header::{
 };
 pub use iter::{Batches, RawBatch, batches};
 pub use record::{Record, RecordHeader, RecordSet};
-pub use validate::{Origin, RecordRefusal, Refusal, Rules, Validated, validate};
+pub use validate::{Origin, RecordRefusal, Refusal, Rules, SoleBatch, ValidBatch};

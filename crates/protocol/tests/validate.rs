@@ -5,17 +5,29 @@ use std::fmt::Write as _;
 use bytes::BytesMut;
 use millrace_model::{ErrorCode, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 use millrace_protocol::batch::{
-    BatchBuilder, BatchHeader, BatchOptions, Origin, Refusal, Rules, TimestampType, Validated,
-    batches, check_crc, set_max_timestamp, stamp, validate,
+    BatchBuilder, BatchHeader, BatchOptions, Origin, Refusal, Rules, SoleBatch, TimestampType,
+    batches, check_crc, renumber, set_max_timestamp, stamp,
 };
 use millrace_protocol::compression::Compression;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
+const CLIENT: Origin = Origin::Client { produce_version: 9 };
+/// A limit of age that no record breaks, but that only the records can answer for.
+const VERY_OLD: i64 = i64::MAX - 1;
+
+/// Rules for which records must be looked into.
 fn rules() -> Rules<'static> {
     Rules {
+        timestamp_before_max_ms: VERY_OLD,
+        ..lax_rules()
+    }
+}
+
+/// Rules that the head alone answers.
+fn lax_rules() -> Rules<'static> {
+    Rules {
         partition: &"topic-0",
-        origin: Origin::Client { produce_version: 9 },
         max_message_bytes: 1024,
         compacted: false,
         timestamp_type: TimestampType::CreateTime,
@@ -41,14 +53,21 @@ fn patched(mut batch: BytesMut, at: usize, bytes: &[u8]) -> BytesMut {
     batch
 }
 
-fn accepted(batch: &mut BytesMut, rules: &Rules<'_>) -> Validated {
-    let validated = validate(batch, rules).expect("it is sound");
-    assert_eq!(check_crc(batch), Ok(validated.header));
-    validated
+/// Validates a batch, and leaves what may be appended in its place.
+fn validate(batch: &mut BytesMut, rules: &Rules<'_>, from: Origin) -> Result<BatchHeader, Refusal> {
+    let valid = SoleBatch::of(batch.clone(), from)?.validate(rules)?;
+    let header = *valid.header();
+    *batch = valid.stamped(header.base_offset, header.leader_epoch);
+    assert_eq!(check_crc(batch), Ok(header));
+    Ok(header)
+}
+
+fn accepted(batch: &mut BytesMut, rules: &Rules<'_>) -> BatchHeader {
+    validate(batch, rules, CLIENT).expect("it is sound")
 }
 
 fn refused(mut batch: BytesMut, rules: &Rules<'_>) -> Refusal {
-    validate(&mut batch, rules).expect_err("it is not sound")
+    validate(&mut batch, rules, CLIENT).expect_err("it is not sound")
 }
 
 fn check_refused(batch: BytesMut, code: ErrorCode, part: &str) {
@@ -71,10 +90,12 @@ fn sound_batches_pass_untouched() {
             ..BatchOptions::default()
         });
         let mut checked = batch.clone();
-        let validated = accepted(&mut checked, &rules());
-        assert_eq!(checked, batch);
-        assert_eq!(validated.header.record_count, 3);
-        assert_eq!(validated.header.max_timestamp, NOW);
+        for rules in [rules(), lax_rules()] {
+            let header = accepted(&mut checked, &rules);
+            assert_eq!(checked, batch);
+            assert_eq!(header.record_count, 3);
+            assert_eq!(header.max_timestamp, NOW);
+        }
     }
 }
 
@@ -82,7 +103,7 @@ fn sound_batches_pass_untouched() {
 fn a_wrong_max_timestamp_is_put_right() {
     let mut batch = three(BatchOptions::default());
     set_max_timestamp(&mut batch, TimestampType::CreateTime, Timestamp(5));
-    assert_eq!(accepted(&mut batch, &rules()).header.max_timestamp, NOW);
+    assert_eq!(accepted(&mut batch, &rules()).max_timestamp, NOW);
 }
 
 #[test]
@@ -94,7 +115,7 @@ fn log_append_time_is_set() {
         ..rules()
     };
     let mut batch = three(BatchOptions::default());
-    let header = accepted(&mut batch, &rules).header;
+    let header = accepted(&mut batch, &rules);
     assert_eq!(header.timestamp_type(), TimestampType::LogAppendTime);
     assert_eq!(header.max_timestamp, now);
     let found = batches(&batch).next().expect("one").expect("sound");
@@ -153,32 +174,28 @@ fn exactly_one_batch_of_magic_2() {
     check_refused(magic_1, ErrorCode::InvalidRecord, "with magic version 2");
     let mut magic_3 = one.clone();
     magic_3[16] = 3;
-    check_refused(magic_3, ErrorCode::CorruptMessage, "magic 3");
+    check_refused(
+        magic_3,
+        ErrorCode::CorruptMessage,
+        "Invalid magic found in record: 3",
+    );
     // A second batch that is cut off is not seen.
     let mut one_and_half = BytesMut::from([&one[..], &one[..40]].concat().as_slice());
-    assert_eq!(
-        validate(&mut one_and_half, &rules())
-            .expect("sound")
-            .header
-            .size,
-        one.len()
-    );
+    assert_eq!(accepted(&mut one_and_half, &rules()).size, one.len());
+    assert_eq!(one_and_half, one, "nor is it appended");
 }
 
 #[test]
 fn zstd_needs_produce_7() {
-    let batch = three(BatchOptions {
-        compression: Compression::Zstd,
-        ..BatchOptions::default()
-    });
-    let rules = Rules {
-        origin: Origin::Client { produce_version: 6 },
-        ..rules()
-    };
-    assert_eq!(
-        refused(batch, &rules).code,
-        ErrorCode::UnsupportedCompressionType
-    );
+    for (produce_version, expected) in [(6, Some(ErrorCode::UnsupportedCompressionType)), (7, None)]
+    {
+        let mut batch = three(BatchOptions {
+            compression: Compression::Zstd,
+            ..BatchOptions::default()
+        });
+        let validated = validate(&mut batch, &rules(), Origin::Client { produce_version });
+        assert_eq!(validated.err().map(|refusal| refusal.code), expected);
+    }
 }
 
 #[test]
@@ -291,7 +308,7 @@ fn timestamps_stay_in_their_window() {
     write!(
         message,
         "[{}, {}]",
-        late.now.get().wrapping_sub(i64::MAX),
+        late.now.get().wrapping_sub(VERY_OLD),
         late.now.get() + 10
     )
     .expect("a string takes all");
@@ -328,11 +345,86 @@ fn the_broker_itself_writes_control_records() {
         base_offset: Offset(9),
         ..Default::default()
     };
-    let rules = Rules {
-        origin: Origin::Coordinator,
-        ..rules()
+    let header = validate(&mut three(options), &rules(), Origin::Coordinator);
+    assert!(header.expect("it is sound").is_control());
+}
+
+/// Length field, magic and how many bytes are there in all: what stock Kafka answers.
+#[test]
+fn what_is_no_whole_batch_is_told_as_kafka_does() {
+    let (none, corrupt) = (ErrorCode::InvalidRecord, ErrorCode::CorruptMessage);
+    for (length, magic, bytes, expected) in [
+        (100, 2, 0, none),
+        (100, 2, 11, none),
+        (100, 2, 16, none),
+        (100, 2, 30, none),
+        (100, 2, 111, none),
+        (13, 2, 112, corrupt),
+        (-1, 2, 112, corrupt),
+        (40, 2, 112, corrupt),
+        (100, 9, 112, corrupt),
+        (100, 255, 40, corrupt),
+        (100, 1, 112, none),
+        (100, 0, 112, none),
+    ] {
+        let mut batch = [0; 200];
+        batch[8..12].copy_from_slice(&i32::to_be_bytes(length));
+        batch[16] = magic;
+        let refused = SoleBatch::of(BytesMut::from(&batch[..bytes]), CLIENT).err();
+        let code = refused.map(|refusal| refusal.code);
+        assert_eq!(code, Some(expected), "{length} {magic} {bytes}");
+    }
+}
+
+/// Looking into records costs unpacking them, so nothing that the head answers may need it.
+#[test]
+fn records_are_not_looked_into_unless_a_rule_asks() {
+    let sound = three(BatchOptions::default());
+    let mut unreadable = sound.clone();
+    unreadable[61..].fill(0xff);
+    // Writes the checksum anew.
+    renumber(
+        &mut unreadable,
+        ProducerId::NONE,
+        ProducerEpoch::NONE,
+        Sequence::NONE,
+    );
+    accepted(&mut unreadable.clone(), &lax_rules());
+    assert_eq!(
+        refused(unreadable.clone(), &rules()).code,
+        ErrorCode::InvalidRecord
+    );
+    let compacted = Rules {
+        compacted: true,
+        ..lax_rules()
     };
-    assert!(accepted(&mut three(options), &rules).header.is_control());
+    assert_eq!(
+        refused(unreadable, &compacted).code,
+        ErrorCode::InvalidRecord
+    );
+    // What the head says is held against the rules all the same.
+    let codec = patched(sound.clone(), 21, &5i16.to_be_bytes());
+    let code = refused(codec, &lax_rules()).code;
+    assert_eq!(code, ErrorCode::UnsupportedCompressionType);
+    let late = Rules {
+        timestamp_after_max_ms: 10,
+        now: Timestamp(NOW.get() - 12),
+        ..lax_rules()
+    };
+    let refusal = refused(sound.clone(), &late);
+    assert_eq!(refusal.code, ErrorCode::InvalidTimestamp);
+    assert_eq!(refusal.records.len(), 2, "each record at fault is named");
+    let mut log_append_time = sound;
+    let now = Timestamp(NOW.get() + 1);
+    let by_broker = Rules {
+        timestamp_type: TimestampType::LogAppendTime,
+        now,
+        ..lax_rules()
+    };
+    assert_eq!(
+        accepted(&mut log_append_time, &by_broker).max_timestamp,
+        now
+    );
 }
 
 #[test]

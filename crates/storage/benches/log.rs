@@ -14,7 +14,7 @@ use millrace_model::{
     BrokerEpoch, DirectoryId, Durability, LeaderEpoch, Offset, PartitionId, Timestamp, TopicId,
     TopicName, Uuid,
 };
-use millrace_protocol::batch::BatchBuilder;
+use millrace_protocol::batch::{BatchBuilder, Origin, SoleBatch};
 use millrace_protocol::compression::Compression;
 use millrace_storage::{Log, LogDirectory, LogSettings, Store, StoreEvents, StoreOptions};
 use tempfile::TempDir;
@@ -81,6 +81,11 @@ impl Bench {
     }
 
     fn append(&self, batch: BytesMut) {
+        let origin = Origin::Client {
+            produce_version: 13,
+        };
+        let batch = SoleBatch::of(batch, origin).unwrap();
+        let batch = self.log.validate(batch, NOW).unwrap();
         let appended = self.log.append_as_leader(batch, LeaderEpoch(0), NOW);
         black_box(appended.unwrap());
     }

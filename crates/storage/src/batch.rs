@@ -4,9 +4,7 @@ use millrace_model::{Offset, Timestamp};
 use millrace_protocol::batch::{self, ControlType, RecordSet};
 use millrace_protocol::compression::output_limit;
 
-pub(crate) use millrace_protocol::batch::{
-    BatchHeader as Header, HEADER_BYTES, TimestampType, stamp,
-};
+pub(crate) use millrace_protocol::batch::{BatchHeader as Header, HEADER_BYTES};
 
 /// Reads the head of the batch at the beginning of `bytes`, and refuses one whose offsets no log
 /// can hold.
@@ -24,11 +22,6 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Header, String> {
 /// Whether the checksum of the whole batch at the beginning of `bytes` is right.
 pub(crate) fn crc_matches(bytes: &[u8]) -> bool {
     batch::check_crc(bytes).is_ok()
-}
-
-/// Makes a batch carry the broker's time and computes its checksum anew.
-pub(crate) fn set_log_append_time(batch: &mut [u8], now: Timestamp) {
-    batch::set_max_timestamp(batch, TimestampType::LogAppendTime, now);
 }
 
 /// The whole batches at the beginning of `bytes`, each with its head; stops at the first bytes

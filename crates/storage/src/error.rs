@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use millrace_model::{LeaderEpoch, Offset, PartitionId};
+use millrace_protocol::batch::Refusal;
 use thiserror::Error;
 
 /// Why the store, or a change of one log, failed.
@@ -57,38 +58,22 @@ pub enum StorageError {
 /// Why batches were not appended. Each variant names the code that Kafka answers with.
 #[derive(Clone, Debug, Error)]
 pub enum AppendError {
-    /// The bytes are no batches, or a checksum does not match (CORRUPT_MESSAGE).
+    /// The batch is not one that a leader takes; it names the code itself.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// What a follower got are no batches, or a checksum does not match (CORRUPT_MESSAGE).
     #[error("{0}")]
     Corrupt(String),
-    /// The batch is well formed but not allowed here (INVALID_RECORD).
-    #[error("{0}")]
-    InvalidRecord(String),
-    /// The batch is compressed in a way nobody could read (UNSUPPORTED_COMPRESSION_TYPE).
-    #[error("{0}")]
-    UnsupportedCompression(String),
-    /// A batch is larger than `max.message.bytes` (MESSAGE_TOO_LARGE).
-    #[error(
-        "the record batch size is {size} bytes, which exceeds the maximum configured value of {limit}"
-    )]
-    TooLarge {
-        /// Bytes of the batch.
-        size: usize,
-        /// `max.message.bytes`.
-        limit: usize,
-    },
-    /// The batches together are larger than a segment (RECORD_LIST_TOO_LARGE).
+    /// The batch is larger than a segment (RECORD_LIST_TOO_LARGE).
     #[error(
         "message batch size is {size} bytes, which exceeds the maximum configured segment size of {limit}"
     )]
     LargerThanSegment {
-        /// Bytes of all batches.
+        /// Bytes of the batch.
         size: usize,
         /// `segment.bytes`.
         limit: u64,
     },
-    /// A timestamp lies too far from the broker's clock (INVALID_TIMESTAMP).
-    #[error("{0}")]
-    InvalidTimestamp(String),
     /// A batch of this producer is missing before this one (OUT_OF_ORDER_SEQUENCE_NUMBER).
     #[error("{0}")]
     OutOfOrderSequence(String),

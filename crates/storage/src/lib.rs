@@ -4,8 +4,8 @@
 //! no peers, no in-sync replicas and no consumers: it takes batches, tells when they are durable,
 //! and gives them back.
 //!
-//! How a batch travels: [`Log::append_as_leader`] (or `append_as_follower`) checks it, gives it its
-//! place in a segment and puts it into the in-memory tail, all under one short lock and without a
+//! How a batch travels: [`Log::validate`] checks it by the topic's rules; [`Log::append_as_leader`]
+//! (or `append_as_follower`, which checks for itself) gives it its place in a segment and puts it into the in-memory tail, all under one short lock and without a
 //! system call. The directory's writer takes whatever has queued up over all its logs, writes it,
 //! makes it durable in one group commit and tells [`StoreEvents`]. So a segment's layout is decided
 //! in memory, and the writer only carries it out.

@@ -8,7 +8,6 @@ mod convert;
 mod lookup;
 mod retention;
 mod state;
-mod validate;
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;

@@ -146,7 +146,7 @@ impl Machine {
                 model.push(entry);
             }
             let batch = builder.build().unwrap();
-            let appended = self.log.append_as_leader(batch, LeaderEpoch(0), NOW);
+            let appended = append_as_leader(&self.log, batch, LeaderEpoch(0), NOW);
             assert_eq!(appended.unwrap().first, Offset(base));
         }
         self.log.reconfigure((*in_force).clone());

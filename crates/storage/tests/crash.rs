@@ -374,7 +374,7 @@ impl Run {
         };
         self.epoch += i32::from(self.chance(15));
         let (epoch, base) = (self.epoch, model.end());
-        let result = life.logs[index].append_as_leader(batch.bytes(), LeaderEpoch(epoch), NOW);
+        let result = append_as_leader(&life.logs[index], batch.bytes(), LeaderEpoch(epoch), NOW);
         self.trace.push(format!(
             "append {index} {base}+{} -> {result:?}",
             batch.count
@@ -563,7 +563,7 @@ impl Run {
         if newest != model.next_sequence(last.batch.producer.0) {
             return;
         }
-        let again = log.append_as_leader(last.batch.bytes(), LeaderEpoch(self.epoch), NOW);
+        let again = append_as_leader(log, last.batch.bytes(), LeaderEpoch(self.epoch), NOW);
         if let Ok(again) = again {
             assert!(
                 again.duplicate && again.first.0 == last.base,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millrace_host::Host;
 use millrace_host::disk::sim::{Fault, Operation, SimDisk};
-use millrace_model::{BrokerEpoch, LeaderEpoch, Offset, Timestamp};
+use millrace_model::{BrokerEpoch, ErrorCode, LeaderEpoch, Offset, Timestamp};
 use millrace_protocol::batch::{BatchBuilder, BatchHeader, RecordSet};
 use millrace_protocol::compression::Compression;
 use millrace_storage::{AppendError, Log, LogSettings, Packing, StorageError, Store};
@@ -84,7 +84,7 @@ async fn what_a_failed_sync_lost_is_never_believed_again() {
             log.make_durable().await,
             Err(StorageError::Offline(_))
         ));
-        let refused = log.append_as_leader(batch(3).bytes(), log.last_epoch(), Timestamp(2_000));
+        let refused = append_as_leader(&log, batch(3).bytes(), log.last_epoch(), Timestamp(2_000));
         assert!(matches!(refused, Err(AppendError::Offline)));
         assert!(log.read(Offset(0), 100, Offset(3), true).is_err());
         let closed = broker.store.close(BrokerEpoch(1)).await;
@@ -203,7 +203,7 @@ async fn nothing_comes_in_behind_a_clean_stop() {
     append(&log, batch(0));
     let (closed, cut) = tokio::join!(broker.store.close(BrokerEpoch(3)), async {
         tokio::time::sleep(Duration::from_micros(1_500)).await;
-        let late = log.append_as_leader(batch(1).bytes(), log.last_epoch(), Timestamp(2_000));
+        let late = append_as_leader(&log, batch(1).bytes(), log.last_epoch(), Timestamp(2_000));
         assert!(matches!(late, Err(AppendError::Offline)), "{late:?}");
         log.truncate_to(Offset(0)).await
     });
@@ -293,10 +293,7 @@ async fn a_reserve_is_left_to_what_makes_room() {
         let before = log.bounds().log_end;
         for n in 0..200 {
             let batch = batch(n as u8).bytes();
-            if log
-                .append_as_leader(batch, log.last_epoch(), Timestamp(2_000))
-                .is_err()
-            {
+            if append_as_leader(&log, batch, log.last_epoch(), Timestamp(2_000)).is_err() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -344,7 +341,7 @@ async fn batches_are_packed_as_the_topic_asks_for() {
         (Compression::Lz4, None),
     ] {
         log.reconfigure(packed_by(codec, level));
-        let appended = log.append_as_leader(sent.clone(), LeaderEpoch(0), Timestamp(2_000));
+        let appended = append_as_leader(&log, sent.clone(), LeaderEpoch(0), Timestamp(2_000));
         let from = appended.unwrap().first;
         log.make_durable().await.unwrap();
         let stored = read_all(&log, &broker.host, from, log.bounds().log_end, 1).await;
@@ -364,9 +361,9 @@ async fn batches_are_packed_as_the_topic_asks_for() {
         max_message_bytes: 500,
         ..packed_by(Compression::None, None)
     });
-    let refused = log.append_as_leader(sent, LeaderEpoch(0), Timestamp(2_000));
-    assert!(
-        matches!(refused, Err(AppendError::TooLarge { .. })),
-        "{refused:?}"
-    );
+    let refused = append_as_leader(&log, sent, LeaderEpoch(0), Timestamp(2_000));
+    let Err(AppendError::Refused(refusal)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(refusal.code, ErrorCode::MessageTooLarge);
 }

@@ -152,8 +152,7 @@ async fn records_of_compressed_batches_are_found_by_their_own_time() {
             batch.push(Timestamp(start + time), None, Some(b"v"), &[]);
         }
         let built = batch.build().unwrap();
-        log.append_as_leader(built, LeaderEpoch(0), Timestamp(1))
-            .unwrap();
+        append_as_leader(&log, built, LeaderEpoch(0), Timestamp(1)).unwrap();
     }
     for (time, offset) in [(0, 0), (11, 1), (40, 1), (41, 4), (4_021, 5)] {
         let found = log.offset_for_timestamp(Timestamp(time)).await.unwrap();

@@ -13,8 +13,9 @@ use millrace_host::{Clock, Host, Random, Tasks};
 use millrace_model::{
     DirectoryId, LeaderEpoch, Offset, PartitionId, Timestamp, TopicId, TopicName, Uuid,
 };
+use millrace_protocol::batch::{Origin, SoleBatch};
 use millrace_storage::{
-    Log, LogDirectory, RecoveryReport, StorageError, Store, StoreEvents, StoreOptions,
+    AppendError, Log, LogDirectory, RecoveryReport, StorageError, Store, StoreEvents, StoreOptions,
 };
 
 /// Everything the store told.
@@ -201,10 +202,23 @@ pub async fn read_all(log: &Log, host: &Host, from: Offset, to: Offset, bite: us
     all.freeze()
 }
 
+/// Checks and appends what a producer sent.
+pub fn append_as_leader(
+    log: &Log,
+    bytes: BytesMut,
+    epoch: LeaderEpoch,
+    now: Timestamp,
+) -> Result<millrace_storage::Appended, AppendError> {
+    let origin = Origin::Client {
+        produce_version: 13,
+    };
+    let batch = log.validate(SoleBatch::of(bytes, origin)?, now)?;
+    log.append_as_leader(batch, epoch, now)
+}
+
 /// Appends as a leader of epoch 0 at time 2000.
 pub fn append(log: &Log, batch: Batch) -> millrace_storage::Appended {
-    log.append_as_leader(batch.bytes(), LeaderEpoch(0), Timestamp(2_000))
-        .unwrap()
+    append_as_leader(log, batch.bytes(), LeaderEpoch(0), Timestamp(2_000)).unwrap()
 }
 
 /// Opens a store again whose writer thread may still be about to end.

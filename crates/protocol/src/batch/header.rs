@@ -282,12 +282,16 @@ pub(super) fn write_crc(batch: &mut [u8]) {
 pub fn check_crc(batch: &[u8]) -> Result<BatchHeader, BatchError> {
     let header = BatchHeader::parse(batch)?;
     let whole = batch.get(..header.size).ok_or(BatchError::CutOff)?;
-    let computed = crc32c::crc32c(&whole[ATTRIBUTES_AT..]);
-    if computed != header.crc {
-        return Err(BatchError::Crc {
-            stored: header.crc,
-            computed,
-        });
-    }
+    check_crc_of(&header, whole)?;
     Ok(header)
+}
+
+/// The same for a batch that is whole and whose header was read.
+pub(super) fn check_crc_of(header: &BatchHeader, batch: &[u8]) -> Result<(), BatchError> {
+    let computed = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
+    let stored = header.crc;
+    match computed == stored {
+        true => Ok(()),
+        false => Err(BatchError::Crc { stored, computed }),
+    }
 }

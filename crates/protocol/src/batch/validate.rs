@@ -1,18 +1,26 @@
 //! What a leader asks of a batch before it appends it (Kafka classes `ProduceRequest`,
 //! `UnifiedLog.analyzeAndValidateRecords` and `LogValidator`, for magic 2 without recompression).
 //!
-//! Kafka looks into every record, also of a compressed batch, so that no consumer ever meets a
-//! batch it cannot read; so do we. Two deviations, both for batches no known client sends: data
-//! that does not unpack is INVALID_RECORD, not an unexpected error; and records whose offsets are
-//! not 0, 1, 2, ... are INVALID_RECORD, where Kafka rebuilds the batch or does not notice.
+//! In two steps, since Kafka refuses in this order: [`SoleBatch::of`] before anything is known of
+//! the partition, [`SoleBatch::validate`] with the rules of its topic. Each step is a type, so that
+//! nothing is checked twice and nothing unchecked is appended.
+//!
+//! Three deviations. Kafka looks into every record, also of a compressed batch; here records are
+//! looked into only where a rule asks what the head does not answer: for keys, for how old a
+//! timestamp may be, or because the head itself breaks a rule. Otherwise the checksum vouches that
+//! they are what the producer made. Data that does not unpack is INVALID_RECORD, not an unexpected
+//! error. And records whose offsets are not 0, 1, 2, ... are INVALID_RECORD, where Kafka rebuilds
+//! the batch or does not notice.
 
 use std::fmt::Display;
 
-use millrace_model::{ErrorCode, Timestamp};
+use bytes::BytesMut;
+use millrace_model::{ErrorCode, LeaderEpoch, Offset, Timestamp};
 
-use super::header::TimestampType;
+use super::header::{TimestampType, check_crc_of};
 use super::{
-    BatchError, BatchHeader, HEADER_BYTES, Record, RecordSet, batches, check_crc, set_max_timestamp,
+    BatchError, BatchHeader, HEADER_BYTES, Record, RecordSet, batches, rewritten,
+    set_max_timestamp, stamp,
 };
 use crate::compression::{Compression, output_limit};
 
@@ -39,8 +47,6 @@ pub enum Origin {
 pub struct Rules<'a> {
     /// `topic-3`, for messages.
     pub partition: &'a dyn Display,
-    /// Who hands in the batch.
-    pub origin: Origin,
     /// `max.message.bytes`.
     pub max_message_bytes: usize,
     /// Whether `cleanup.policy` has `compact`: every record needs a key.
@@ -55,11 +61,19 @@ pub struct Rules<'a> {
     pub now: Timestamp,
 }
 
+/// One whole batch of magic 2 and nothing else; its checksum and records were not looked at.
+#[derive(Debug)]
+pub struct SoleBatch {
+    bytes: BytesMut,
+    header: BatchHeader,
+    origin: Origin,
+}
+
 /// A batch that may be appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Validated {
-    /// Its header, as it stands now; its `size` is what of the given bytes is the batch.
-    pub header: BatchHeader,
+#[derive(Debug)]
+pub struct ValidBatch {
+    bytes: BytesMut,
+    header: BatchHeader,
 }
 
 /// Why a batch may not be appended.
@@ -97,64 +111,139 @@ impl Refusal {
     }
 }
 
-/// Checks the one batch in `records`, and gives it its max timestamp (with the checksum) in place:
-/// the largest of its records, or the time of the append. Bytes of a second, cut off batch are
-/// ignored, as in Kafka.
-///
-/// # Errors
-/// With what Kafka would answer.
-pub fn validate(records: &mut [u8], rules: &Rules<'_>) -> Result<Validated, Refusal> {
-    let size = sole_batch(records, rules)?;
-    let batch = &mut records[..size];
-    let header = check_whole(batch, rules)?;
-    check_header(&header, rules)?;
-    let largest = check_records(batch, &header, rules)?;
-    let max_timestamp = match rules.timestamp_type {
-        TimestampType::CreateTime => largest,
-        TimestampType::LogAppendTime => rules.now,
-    };
-    let current = (header.timestamp_type(), header.max_timestamp);
-    if current == (rules.timestamp_type, max_timestamp) {
-        return Ok(Validated { header });
+impl SoleBatch {
+    /// The only batch in `bytes`. Bytes of a second, cut off batch are dropped, as in Kafka.
+    ///
+    /// # Errors
+    /// With what Kafka would answer before it looks for the partition.
+    pub fn of(mut bytes: BytesMut, origin: Origin) -> Result<SoleBatch, Refusal> {
+        let version = match origin {
+            Origin::Client { produce_version } => produce_version,
+            Origin::Coordinator => i16::MAX,
+        };
+        let refuse = |code, what: &str| {
+            let message = format!("Produce requests with version {version} {what}");
+            Err(Refusal::new(code, message))
+        };
+        let mut found = batches(&bytes);
+        let Some(first) = found.next().transpose().map_err(not_a_batch)? else {
+            let what = "must have at least one record batch per partition";
+            return refuse(ErrorCode::InvalidRecord, what);
+        };
+        if first.magic != 2 {
+            let what = "are only allowed to contain record batches with magic version 2";
+            return refuse(ErrorCode::InvalidRecord, what);
+        }
+        let header = first.header().map_err(not_a_batch)?;
+        if version < FIRST_ZSTD_PRODUCE && header.compression() == Ok(Compression::Zstd) {
+            let what = "are not allowed to use ZStandard compression";
+            return refuse(ErrorCode::UnsupportedCompressionType, what);
+        }
+        if found.next().transpose().map_err(not_a_batch)?.is_some() {
+            let what = "are only allowed to contain exactly one record batch per partition";
+            return refuse(ErrorCode::InvalidRecord, what);
+        }
+        bytes.truncate(header.size);
+        Ok(SoleBatch {
+            bytes,
+            header,
+            origin,
+        })
     }
-    set_max_timestamp(batch, rules.timestamp_type, max_timestamp);
-    let header = BatchHeader::parse(batch).expect("it was parsed before");
-    Ok(Validated { header })
+
+    /// Its header, as its producer wrote it.
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// Bytes of the batch.
+    pub fn size(&self) -> usize {
+        self.header.size
+    }
+
+    /// Checks the batch, and gives it its max timestamp (with the checksum) in place: the largest
+    /// of its records, or the time of the append.
+    ///
+    /// # Errors
+    /// With what Kafka would answer.
+    pub fn validate(self, rules: &Rules<'_>) -> Result<ValidBatch, Refusal> {
+        let SoleBatch {
+            mut bytes,
+            header,
+            origin,
+        } = self;
+        check_whole(&bytes, &header, origin, rules)?;
+        check_header(&header, origin, rules)?;
+        let largest = if needs_records(&header, rules) {
+            check_records(&bytes, &header, origin, rules)?
+        } else {
+            header
+                .compression()
+                .map_err(|error| corrupt(error.into(), rules))?;
+            header.max_timestamp
+        };
+        let max_timestamp = match rules.timestamp_type {
+            TimestampType::CreateTime => largest,
+            TimestampType::LogAppendTime => rules.now,
+        };
+        let current = (header.timestamp_type(), header.max_timestamp);
+        if current == (rules.timestamp_type, max_timestamp) {
+            return Ok(ValidBatch { bytes, header });
+        }
+        set_max_timestamp(&mut bytes, rules.timestamp_type, max_timestamp);
+        let header = BatchHeader::parse(&bytes).expect("it was parsed before");
+        Ok(ValidBatch { bytes, header })
+    }
 }
 
-/// The size of the only batch in `records`.
-fn sole_batch(records: &[u8], rules: &Rules<'_>) -> Result<usize, Refusal> {
-    let broken = |error| corrupt(error, rules);
-    let mut found = batches(records);
-    let first = found.next().transpose().map_err(broken)?;
-    let version = match rules.origin {
-        Origin::Client { produce_version } => produce_version,
-        Origin::Coordinator => i16::MAX,
-    };
-    let refuse = |code, what: &str| {
-        Err(Refusal::new(
-            code,
-            format!("Produce requests with version {version} {what}"),
-        ))
-    };
-    let Some(first) = first else {
-        let what = "must have at least one record batch per partition";
-        return refuse(ErrorCode::InvalidRecord, what);
-    };
-    if first.magic != 2 {
-        let what = "are only allowed to contain record batches with magic version 2";
-        return refuse(ErrorCode::InvalidRecord, what);
+impl ValidBatch {
+    /// Its header, as it stands now.
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
     }
-    let codec = first.header().map(|header| header.compression());
-    if version < FIRST_ZSTD_PRODUCE && codec == Ok(Ok(Compression::Zstd)) {
-        let what = "are not allowed to use ZStandard compression";
-        return refuse(ErrorCode::UnsupportedCompressionType, what);
+
+    /// The same batch with its records packed by this codec, with that much effort.
+    ///
+    /// # Errors
+    /// If what the records are packed in now cannot be unpacked.
+    pub fn packed(self, codec: Compression, level: Option<i32>) -> Result<ValidBatch, BatchError> {
+        if self.header.compression() == Ok(codec) {
+            return Ok(self);
+        }
+        let bytes = rewritten(&self.bytes, codec, level)?;
+        let header = BatchHeader::parse(&bytes)?;
+        Ok(ValidBatch { bytes, header })
     }
-    if found.next().transpose().map_err(broken)?.is_some() {
-        let what = "are only allowed to contain exactly one record batch per partition";
-        return refuse(ErrorCode::InvalidRecord, what);
+
+    /// The batch with its place in the log, as it lies on every disk.
+    pub fn stamped(mut self, base_offset: Offset, epoch: LeaderEpoch) -> BytesMut {
+        stamp(&mut self.bytes, base_offset, epoch);
+        self.bytes
     }
-    Ok(first.bytes.len())
+}
+
+/// Whether the rules ask something that only the records answer.
+fn needs_records(header: &BatchHeader, rules: &Rules<'_>) -> bool {
+    let in_window = |time: Timestamp| time == Timestamp::NONE || is_in_window(time, rules);
+    // Kafka takes what claims the broker's time, if the times it brings are right.
+    rules.compacted
+        || header.timestamp_type() == TimestampType::LogAppendTime
+        || rules.timestamp_type == TimestampType::CreateTime
+            && (rules.timestamp_before_max_ms < i64::MAX
+                || !in_window(header.base_timestamp)
+                || !in_window(header.max_timestamp))
+}
+
+/// In the words of Kafka, which has no partition to name yet (class `ByteBufferLogInputStream`).
+fn not_a_batch(error: BatchError) -> Refusal {
+    let message = match &error {
+        BatchError::TooSmall(size) => {
+            format!("Record size {size} is less than the minimum record overhead")
+        }
+        BatchError::Magic(magic) => format!("Invalid magic found in record: {magic}"),
+        other => other.to_string(),
+    };
+    Refusal::new(error.code(), message)
 }
 
 fn corrupt(error: BatchError, rules: &Rules<'_>) -> Refusal {
@@ -165,10 +254,14 @@ fn corrupt(error: BatchError, rules: &Rules<'_>) -> Refusal {
 }
 
 /// Checks what can be said of the batch as a whole: place, size, checksum.
-fn check_whole(batch: &[u8], rules: &Rules<'_>) -> Result<BatchHeader, Refusal> {
-    let header = BatchHeader::parse(batch).map_err(|error| corrupt(error, rules))?;
+fn check_whole(
+    batch: &[u8],
+    header: &BatchHeader,
+    origin: Origin,
+    rules: &Rules<'_>,
+) -> Result<(), Refusal> {
     let (size, max, partition) = (batch.len(), rules.max_message_bytes, rules.partition);
-    if rules.origin != Origin::Coordinator && header.base_offset.get() != 0 {
+    if origin != Origin::Coordinator && header.base_offset.get() != 0 {
         return Err(Refusal::invalid(format!(
             "The baseOffset of the record batch in the append to {partition} should be 0, but it \
              is {}",
@@ -184,12 +277,12 @@ fn check_whole(batch: &[u8], rules: &Rules<'_>) -> Result<BatchHeader, Refusal> 
             ),
         ));
     }
-    check_crc(batch).map_err(|error| corrupt(error, rules))
+    check_crc_of(header, batch).map_err(|error| corrupt(error, rules))
 }
 
 /// Checks what the header says of the records.
-fn check_header(header: &BatchHeader, rules: &Rules<'_>) -> Result<(), Refusal> {
-    if rules.origin == Origin::Coordinator {
+fn check_header(header: &BatchHeader, origin: Origin, rules: &Rules<'_>) -> Result<(), Refusal> {
+    if origin == Origin::Coordinator {
         return Ok(());
     }
     let partition = rules.partition;
@@ -234,6 +327,7 @@ fn check_header(header: &BatchHeader, rules: &Rules<'_>) -> Result<(), Refusal> 
 fn check_records(
     batch: &[u8],
     header: &BatchHeader,
+    origin: Origin,
     rules: &Rules<'_>,
 ) -> Result<Timestamp, Refusal> {
     let broken = |error| corrupt(error, rules);
@@ -245,7 +339,7 @@ fn check_records(
         let record = record.map_err(broken)?;
         let index = place as i32;
         let expected = header.base_offset.get() + i64::from(index);
-        if rules.origin != Origin::Coordinator && record.offset.get() != expected {
+        if origin != Origin::Coordinator && record.offset.get() != expected {
             return Err(Refusal::invalid(format!(
                 "Record {index} has offset {} where {expected} must be in topic partition {}",
                 record.offset, rules.partition
@@ -291,13 +385,11 @@ fn check_record(
 }
 
 fn check_timestamp(record: &Record<'_>, rules: &Rules<'_>) -> Result<(), (ErrorCode, String)> {
-    let (now, timestamp) = (rules.now.get(), record.timestamp.get());
-    let (before, after) = (rules.timestamp_before_max_ms, rules.timestamp_after_max_ms);
-    // In 128 bits, so that a limit of "for ever" cannot overflow as it does in Java.
-    let age = i128::from(now) - i128::from(timestamp);
-    if age <= i128::from(before) && -age <= i128::from(after) {
+    if is_in_window(record.timestamp, rules) {
         return Ok(());
     }
+    let (now, timestamp) = (rules.now.get(), record.timestamp.get());
+    let (before, after) = (rules.timestamp_before_max_ms, rules.timestamp_after_max_ms);
     Err((
         ErrorCode::InvalidTimestamp,
         format!(
@@ -308,6 +400,13 @@ fn check_timestamp(record: &Record<'_>, rules: &Rules<'_>) -> Result<(), (ErrorC
             now.wrapping_add(after),
         ),
     ))
+}
+
+fn is_in_window(timestamp: Timestamp, rules: &Rules<'_>) -> bool {
+    // In 128 bits, so that a limit of "for ever" cannot overflow as it does in Java.
+    let age = i128::from(rules.now.get()) - i128::from(timestamp.get());
+    let (before, after) = (rules.timestamp_before_max_ms, rules.timestamp_after_max_ms);
+    age <= i128::from(before) && -age <= i128::from(after)
 }
 
 /// Records at fault, of which not all are named.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use millrace_model::{LeaderEpoch, Offset, Planted};
+use millrace_protocol::batch::SoleBatch;
 use millrace_storage::Appended;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -30,17 +30,17 @@ enum Standing {
 }
 
 impl Replica {
-    /// Appends a client's batches, and tells where, and in which leadership. It does not wait: call
+    /// Appends a client's batch, and tells where, and in which leadership. It does not wait: call
     /// [`Replica::wait_committed`] for what the client asked for.
     ///
     /// # Errors
     /// Nothing is appended then.
     pub fn append(
         self: &Arc<Self>,
-        batches: BytesMut,
+        batch: SoleBatch,
         acks: Acks,
     ) -> Result<(Appended, LeaderEpoch), AppendFailure> {
-        self.append_when(None, batches, acks)
+        self.append_when(None, batch, acks)
     }
 
     /// As [`Replica::append`], in one leadership only: for whoever knows the log up to its end and
@@ -51,27 +51,32 @@ impl Replica {
     pub fn append_in(
         self: &Arc<Self>,
         epoch: LeaderEpoch,
-        batches: BytesMut,
+        batch: SoleBatch,
         acks: Acks,
     ) -> Result<Appended, AppendFailure> {
-        let (appended, _) = self.append_when(Some(epoch), batches, acks)?;
+        let (appended, _) = self.append_when(Some(epoch), batch, acks)?;
         Ok(appended)
     }
 
     fn append_when(
         self: &Arc<Self>,
         only_in: Option<LeaderEpoch>,
-        batches: BytesMut,
+        batch: SoleBatch,
         acks: Acks,
     ) -> Result<(Appended, LeaderEpoch), AppendFailure> {
+        // Outside of the lock, since a checksum takes longer than all that follows. Who may not
+        // append is told that first.
+        let wall = self.shared.host.clock.wall();
+        let Some(opened) = self.open_log() else {
+            return Err(self.lock().not_leading());
+        };
+        let batch = opened.validate(batch, wall);
         self.act(|inner, log, now, fx| {
             let epoch = self.may_append(inner, acks)?;
             if only_in.is_some_and(|wanted| wanted != epoch) {
                 return Err(AppendFailure::NotLeader);
             }
-            let written =
-                self.log()
-                    .append_as_leader(batches, epoch, self.shared.host.clock.wall())?;
+            let written = opened.append_as_leader(batch?, epoch, wall)?;
             if !written.duplicate {
                 inner.core.log_moved(log, now, fx);
             }

@@ -5,12 +5,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use millrace_host::{BoxListener, Host, Tasks};
 use millrace_model::{
     BrokerId, DirectoryId, Incarnation, LeaderEpoch, Offset, PartitionEpoch, PartitionId, TopicId,
     Uuid,
 };
+use millrace_protocol::batch::SoleBatch;
 use millrace_replication::{
     Acks, AppendFailure, Events, Replica, ReplicaOptions, ReplicaSettings, ReplicaState, Replicas,
     Role,
@@ -246,7 +246,7 @@ impl Cluster {
         &self,
         broker: i32,
         index: i32,
-        batch: BytesMut,
+        batch: SoleBatch,
         acks: Acks,
     ) -> Result<Appended, AppendFailure> {
         produce(&self.replica(broker, index), batch, acks).await
@@ -333,7 +333,7 @@ fn host() -> Host {
 /// Appends at a leader, and waits as a producer would.
 pub async fn produce(
     replica: &Arc<Replica>,
-    batch: BytesMut,
+    batch: SoleBatch,
     acks: Acks,
 ) -> Result<Appended, AppendFailure> {
     let (appended, epoch) = replica.append(batch, acks)?;

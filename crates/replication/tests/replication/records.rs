@@ -1,16 +1,15 @@
 //! Batches of one record, and what is found of them in a log.
 
-use bytes::BytesMut;
 use millrace_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
-use millrace_protocol::batch::{BatchBuilder, BatchOptions, batches};
+use millrace_protocol::batch::{BatchBuilder, BatchOptions, Origin, SoleBatch, batches};
 
 /// A batch of one record, as a producer sends it.
-pub fn batch(value: &[u8]) -> BytesMut {
+pub fn batch(value: &[u8]) -> SoleBatch {
     build(value, BatchOptions::default())
 }
 
 /// The same of an idempotent producer.
-pub fn idempotent(value: &[u8], sequence: i32) -> BytesMut {
+pub fn idempotent(value: &[u8], sequence: i32) -> SoleBatch {
     let options = BatchOptions {
         producer_id: ProducerId(7),
         producer_epoch: ProducerEpoch(0),
@@ -20,10 +19,13 @@ pub fn idempotent(value: &[u8], sequence: i32) -> BytesMut {
     build(value, options)
 }
 
-fn build(value: &[u8], options: BatchOptions) -> BytesMut {
+fn build(value: &[u8], options: BatchOptions) -> SoleBatch {
     let mut builder = BatchBuilder::new(options);
     builder.push(Timestamp(1_000), None, Some(value), &[]);
-    builder.build().unwrap()
+    let origin = Origin::Client {
+        produce_version: 13,
+    };
+    SoleBatch::of(builder.build().unwrap(), origin).unwrap()
 }
 
 /// The values in a log, each under its offset and leader epoch. Offsets must have no gap.

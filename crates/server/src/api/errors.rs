@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use millrace_model::{ErrorCode, PartitionId};
+use millrace_protocol::batch::Refusal;
 use millrace_replication::{AppendFailure, ReadFailure, Replica};
 use millrace_storage::AppendError;
 
@@ -38,6 +39,19 @@ impl Refused {
     }
 }
 
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Refused {
+        let records = refusal.records.into_iter();
+        Refused {
+            error: refusal.code,
+            message: Some(refusal.message),
+            records: records
+                .map(|record| (record.index, record.message))
+                .collect(),
+        }
+    }
+}
+
 /// The code for batches that were not appended, or are not known to be committed.
 pub fn code_of_append(failure: &AppendFailure) -> ErrorCode {
     match failure {
@@ -54,12 +68,9 @@ pub fn code_of_append(failure: &AppendFailure) -> ErrorCode {
 
 fn code_of_log(error: &AppendError) -> ErrorCode {
     match error {
+        AppendError::Refused(refusal) => refusal.code,
         AppendError::Corrupt(_) => ErrorCode::CorruptMessage,
-        AppendError::InvalidRecord(_) => ErrorCode::InvalidRecord,
-        AppendError::UnsupportedCompression(_) => ErrorCode::UnsupportedCompressionType,
-        AppendError::TooLarge { .. } => ErrorCode::MessageTooLarge,
         AppendError::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
-        AppendError::InvalidTimestamp(_) => ErrorCode::InvalidTimestamp,
         AppendError::OutOfOrderSequence(_) => ErrorCode::OutOfOrderSequenceNumber,
         AppendError::InvalidProducerEpoch(_) => ErrorCode::InvalidProducerEpoch,
         AppendError::FencedEpoch { .. } | AppendError::NotContiguous { .. } | AppendError::Busy => {
@@ -70,11 +81,10 @@ fn code_of_log(error: &AppendError) -> ErrorCode {
     }
 }
 
-/// Why batches for a partition were refused, as Kafka tells it. What concerns the records
-/// themselves is told for the first of them, as Kafka's validation stops there.
-pub fn refused_append(failure: &AppendFailure, topic: &str, index: i32) -> Refused {
-    let error = code_of_append(failure);
-    let mut refused = match failure {
+/// Why a batch for a partition was refused, as Kafka tells it.
+pub fn refused_append(failure: AppendFailure, topic: &str, index: i32) -> Refused {
+    let error = code_of_append(&failure);
+    match failure {
         AppendFailure::NotEnoughReplicas { isr, min } => Refused::with(
             error,
             format!(
@@ -82,17 +92,10 @@ pub fn refused_append(failure: &AppendFailure, topic: &str, index: i32) -> Refus
                  requirement of {min} for partition {topic}-{index}"
             ),
         ),
+        AppendFailure::Log(AppendError::Refused(refusal)) => refusal.into(),
         AppendFailure::Log(error_of_log) => Refused::with(error, error_of_log.to_string()),
         _ => Refused::of(error),
-    };
-    if matches!(
-        error,
-        ErrorCode::InvalidRecord | ErrorCode::InvalidTimestamp
-    ) {
-        let message = refused.message.clone().unwrap_or_default();
-        refused.records.push((0, message));
     }
-    refused
 }
 
 /// The code for a partition that was not read.

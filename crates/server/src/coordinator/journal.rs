@@ -6,8 +6,9 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use millrace_host::Tasks;
 use millrace_model::{LeaderEpoch, Offset};
+use millrace_protocol::batch::{Origin, SoleBatch};
 use millrace_replication::{Acks, AppendFailure, ReadFailure, ReadRequest, Replica, Upper, Waiter};
-use millrace_storage::ReadError;
+use millrace_storage::{AppendError, ReadError};
 
 /// Where a log stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +129,7 @@ impl Journal for ReplicaJournal {
     }
 
     fn append(&self, batch: BytesMut) -> Result<Offset, AppendFailure> {
+        let batch = SoleBatch::of(batch, Origin::Coordinator).map_err(AppendError::Refused)?;
         let appended = self.replica.append_in(self.epoch, batch, Acks::All)?;
         Ok(appended.last.next())
     }

@@ -1,64 +1,85 @@
 //! Appending: checks, offsets, a place in a segment, the tail, and a word to the writer.
 
-use bytes::{Bytes, BytesMut};
+use std::fmt;
+
+use bytes::Bytes;
 use millrace_model::{LeaderEpoch, Offset, Planted, Timestamp};
+use millrace_protocol::batch::{Rules, SoleBatch, ValidBatch};
 
 use super::convert;
-use super::validate;
 use super::{Appended, Bounds, Chunk, Log, Mode, State};
 use crate::batch;
 use crate::error::AppendError;
-use crate::producers::{Producers, Remembered, Verdict};
+use crate::producers::Verdict;
 use crate::settings::TimestampType;
 
 impl Log {
-    /// Appends batches of a client as the leader of `epoch`: checks them, gives them offsets and
-    /// the epoch in place, and queues them to be written. `now` is the wall clock. A batch of an
-    /// idempotent producer that the log holds already is not appended again but answered with its
-    /// offsets.
+    /// Checks a batch by the settings of the topic, and packs it as they ask, before it is appended
+    /// as leader. `now` is the wall clock. Done without a lock: a checksum takes long, and packing
+    /// much longer.
     ///
-    /// Batch heads and checksums are checked, records are not looked into.
+    /// # Errors
+    /// With [`AppendError::Refused`].
+    pub fn validate(&self, batch: SoleBatch, now: Timestamp) -> Result<ValidBatch, AppendError> {
+        let settings = self.settings();
+        let rules = Rules {
+            partition: &Partition(self),
+            max_message_bytes: settings.max_message_bytes,
+            compacted: settings.compact,
+            timestamp_type: settings.timestamp_type,
+            timestamp_before_max_ms: settings.timestamp_before_max_ms,
+            timestamp_after_max_ms: settings.timestamp_after_max_ms,
+            now,
+        };
+        Ok(convert::packed(batch.validate(&rules)?, &settings)?)
+    }
+
+    /// Appends a checked batch as the leader of `epoch`: gives it offsets and the epoch in place,
+    /// and queues it to be written. `now` is the wall clock. A batch of an idempotent producer that
+    /// the log holds already is not appended again but answered with its offsets.
     pub fn append_as_leader(
         &self,
-        mut batches: BytesMut,
+        batch: ValidBatch,
         epoch: LeaderEpoch,
         now: Timestamp,
     ) -> Result<Appended, AppendError> {
-        let settings = self.settings();
-        let count = validate::batches(&mut batches, &settings, now)?;
-        let mut batches = convert::batches(batches, &settings)?;
+        let header = *batch.header();
+        let limit = self.settings().segment_bytes;
+        if header.size as u64 > limit {
+            let size = header.size;
+            return Err(AppendError::LargerThanSegment { size, limit });
+        }
+        let append_time = |time| match header.timestamp_type() {
+            TimestampType::CreateTime => Timestamp::NONE,
+            TimestampType::LogAppendTime => time,
+        };
         let mut state = self.state();
         self.check_appendable(&state)?;
         let newest = state.epochs.last();
         if epoch < newest {
             return Err(AppendError::FencedEpoch { epoch, newest });
         }
-        if let Some(known) = self.check_producers(&state, &batches, count)? {
+        if header.has_producer_id()
+            && !Planted::NoSequenceCheck.is_here()
+            && let Verdict::Duplicate(known) = state.producers.check(&header, self.id())?
+        {
             return Ok(Appended {
                 first: known.first_offset(),
                 last: known.last_offset,
-                append_time: match settings.timestamp_type {
-                    TimestampType::CreateTime => Timestamp::NONE,
-                    TimestampType::LogAppendTime => known.timestamp,
-                },
+                append_time: append_time(known.timestamp),
                 log_start: state.log_start,
                 duplicate: true,
             });
         }
         let first = state.log_end;
-        stamp_all(&mut batches, first, epoch);
         state.epochs.assign(epoch, first);
-        self.take_in(&mut state, batches.freeze(), now, false);
-        let append_time = match settings.timestamp_type {
-            TimestampType::CreateTime => Timestamp::NONE,
-            TimestampType::LogAppendTime => now,
-        };
-        let (last, log_start) = (state.log_end.plus(-1), state.log_start);
+        let bytes = batch.stamped(first, epoch).freeze();
+        self.take_in(&mut state, bytes, now, false);
         Ok(Appended {
             first,
-            last,
-            append_time,
-            log_start,
+            last: state.log_end.plus(-1),
+            append_time: append_time(header.max_timestamp),
+            log_start: state.log_start,
             duplicate: false,
         })
     }
@@ -95,31 +116,6 @@ impl Log {
             Mode::Closed => Err(AppendError::Offline),
             Mode::Deleted => Err(AppendError::Deleted),
         }
-    }
-
-    /// Checks the sequences of idempotent producers; gives the batch seen before if there is one.
-    fn check_producers(
-        &self,
-        state: &State,
-        batches: &[u8],
-        count: usize,
-    ) -> Result<Option<Remembered>, AppendError> {
-        // Several batches at once follow each other, so each is checked after the ones before it.
-        let mut scratch: Option<Producers> = None;
-        for (_, header) in batch::whole_batches(batches) {
-            if !header.has_producer_id() || Planted::NoSequenceCheck.is_here() {
-                continue;
-            }
-            let producers = scratch.as_ref().unwrap_or(&state.producers);
-            if let Verdict::Duplicate(known) = producers.check(&header, self.id())? {
-                return Ok(Some(known));
-            }
-            if count > 1 {
-                let producers = scratch.get_or_insert_with(|| state.producers.clone());
-                producers.note(&header, None);
-            }
-        }
-        Ok(None)
     }
 
     /// Takes checked batches with final offsets in: segment, tail, producers, epochs, writer.
@@ -170,16 +166,12 @@ impl Log {
     }
 }
 
-/// Gives batches that follow one another their offsets and the leader's epoch.
-fn stamp_all(bytes: &mut [u8], first: Offset, epoch: LeaderEpoch) {
-    let (mut position, mut next) = (0, first);
-    while let Ok(header) = batch::parse(&bytes[position..]) {
-        batch::stamp(&mut bytes[position..], next, epoch);
-        position += header.size;
-        next = next.plus(i64::from(header.last_offset_delta) + 1);
-        if position >= bytes.len() {
-            break;
-        }
+/// A log's name, for messages.
+struct Partition<'a>(&'a Log);
+
+impl fmt::Display for Partition<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0.topic(), self.0.id().index)
     }
 }
 

@@ -1,39 +1,30 @@
 //! Packing batches anew where a topic's `compression.type` is not `producer` (Kafka class
 //! `LogValidator`).
 
-use bytes::{Bytes, BytesMut};
-use millrace_protocol::batch::rewritten;
+use millrace_model::ErrorCode;
+use millrace_protocol::batch::{Refusal, ValidBatch};
 
-use crate::batch;
-use crate::error::AppendError;
 use crate::settings::LogSettings;
 
-/// The same batches, each packed as the topic asks for; those that are stay as they are.
-pub(super) fn batches(bytes: BytesMut, settings: &LogSettings) -> Result<BytesMut, AppendError> {
+/// The same batch, packed as the topic asks for; one that is stays as it is.
+pub(super) fn packed(batch: ValidBatch, settings: &LogSettings) -> Result<ValidBatch, Refusal> {
     let Some(wanted) = settings.compression else {
-        return Ok(bytes);
+        return Ok(batch);
     };
-    let differs = |header: &batch::Header| header.compression() != Ok(wanted.codec);
-    if !batch::whole_batches(&bytes).any(|(_, header)| differs(&header)) {
-        return Ok(bytes);
+    let refuse = |code, message| Refusal {
+        code,
+        message,
+        records: Vec::new(),
+    };
+    let packed = batch.packed(wanted.codec, wanted.level);
+    let packed = packed.map_err(|error| refuse(error.code(), error.to_string()))?;
+    let (size, limit) = (packed.header().size, settings.max_message_bytes);
+    if size > limit {
+        let message = format!(
+            "the record batch size is {size} bytes when packed as the topic asks, which exceeds the \
+             maximum configured value of {limit}"
+        );
+        return Err(refuse(ErrorCode::MessageTooLarge, message));
     }
-    let bytes: Bytes = bytes.freeze();
-    let mut out = BytesMut::with_capacity(bytes.len());
-    for (at, header) in batch::whole_batches(&bytes) {
-        let one = &bytes[at..at + header.size];
-        if !differs(&header) {
-            out.extend_from_slice(one);
-            continue;
-        }
-        let packed = rewritten(one, wanted.codec, wanted.level)
-            .map_err(|error| AppendError::InvalidRecord(error.to_string()))?;
-        if packed.len() > settings.max_message_bytes {
-            return Err(AppendError::TooLarge {
-                size: packed.len(),
-                limit: settings.max_message_bytes,
-            });
-        }
-        out.extend_from_slice(&packed);
-    }
-    Ok(out)
+    Ok(packed)
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use millrace_metadata::{Image, Topic};
 use millrace_model::{ErrorCode, LeaderEpoch, PartitionId, TopicId};
-use millrace_protocol::batch::BatchHeader;
-use millrace_protocol::compression::Compression;
+use millrace_protocol::batch::{Origin, SoleBatch};
 use millrace_replication::{Acks, Replica};
 use millrace_storage::{Appended, Log};
 use tokio::time::Instant;
@@ -155,7 +154,7 @@ fn append_partition(
     if !(0..topic.partitions).contains(&id.index) {
         return Err(Refused::of(ErrorCode::UnknownTopicOrPartition));
     }
-    check_batches(&batches, context.api_version)?;
+    let batch = sole_batch(batches, context.api_version)?;
     let acks = acks.ok_or_else(|| Refused::of(ErrorCode::InvalidRequiredAcks))?;
     let is_admin = context.caller.client_id.as_deref() == Some(ADMIN_CLIENT);
     if is_internal(topic.name.as_str()) && !is_admin {
@@ -164,8 +163,8 @@ fn append_partition(
     }
     let replica = context.node.broker().replicas.get(id);
     let replica = replica.ok_or_else(|| Refused::of(ErrorCode::NotLeaderOrFollower))?;
-    let size = batches.len();
-    match replica.append(batches, acks) {
+    let size = batch.size();
+    match replica.append(batch, acks) {
         Ok((appended, epoch)) => {
             context.node.metrics.batches_appended(size);
             Ok(match acks {
@@ -173,74 +172,21 @@ fn append_partition(
                 Acks::Leader | Acks::All => Outcome::Waiting(appended, replica, epoch),
             })
         }
-        Err(failure) => Err(refused_append(&failure, topic.name.as_str(), id.index)),
+        Err(failure) => Err(refused_append(failure, topic.name.as_str(), id.index)),
     }
 }
 
-/// What Kafka checks before it looks at the log (`ProduceRequest.validateRecords`), and that no
-/// batch belongs to a transaction.
-fn check_batches(batches: &[u8], version: i16) -> Result<(), Refused> {
-    let invalid = |what: &str| {
-        let message = format!("Produce requests with version {version} {what}");
-        Refused::with(ErrorCode::InvalidRecord, message)
+/// The batch of a partition, which must not belong to a transaction.
+fn sole_batch(batches: BytesMut, version: i16) -> Result<SoleBatch, Refused> {
+    let origin = Origin::Client {
+        produce_version: version,
     };
-    if !holds_a_batch(batches)? {
-        return Err(invalid("must have at least one record batch per partition"));
-    }
-    if batches.get(MAGIC_AT).is_some_and(|magic| *magic != 2) {
-        let what = "are only allowed to contain record batches with magic version 2";
-        return Err(invalid(what));
-    }
-    let header = BatchHeader::parse(batches)
-        .map_err(|error| Refused::with(ErrorCode::CorruptMessage, error.to_string()))?;
-    if version < 7 && header.compression() == Ok(Compression::Zstd) {
-        return Err(Refused::with(
-            ErrorCode::UnsupportedCompressionType,
-            format!(
-                "Produce requests with version {version} are not allowed to use ZStandard compression"
-            ),
-        ));
-    }
-    if batches.len() > header.size {
-        let what = "are only allowed to contain exactly one record batch per partition";
-        return Err(invalid(what));
-    }
-    if header.is_transactional() {
-        return Err(Refused::of(ErrorCode::InvalidTxnState));
-    }
-    Ok(())
-}
-
-/// Whether the bytes begin with a whole batch, as Kafka sees it before it looks into the batch
-/// (`ByteBufferLogInputStream.nextBatch`): what is cut off counts as none at all.
-fn holds_a_batch(batches: &[u8]) -> Result<bool, Refused> {
-    let corrupt = |what: String| Refused::with(ErrorCode::CorruptMessage, what);
-    let Some(length) = batches.get(LENGTH_AT..LENGTH_AND_BASE) else {
-        return Ok(false);
-    };
-    let length = i32::from_be_bytes(length.try_into().expect("four bytes of four"));
-    if length < LEAST_LENGTH {
-        let what = format!("Record size {length} is less than the minimum record overhead");
-        return Err(corrupt(what));
-    }
-    match batches.get(MAGIC_AT) {
-        None => Ok(false),
-        Some(0..=2) => Ok(batches.len() - LENGTH_AND_BASE >= length as usize),
-        Some(magic) => Err(corrupt(format!(
-            "Invalid magic found in record: {}",
-            *magic as i8
-        ))),
+    let batch = SoleBatch::of(batches, origin)?;
+    match batch.header().is_transactional() {
+        true => Err(Refused::of(ErrorCode::InvalidTxnState)),
+        false => Ok(batch),
     }
 }
-
-/// Where a batch holds its length, which counts what follows it.
-const LENGTH_AT: usize = 8;
-/// Bytes before the part of a batch that its length counts.
-const LENGTH_AND_BASE: usize = 12;
-/// The length of the smallest record of the oldest format (Kafka's `RECORD_OVERHEAD_V0`).
-const LEAST_LENGTH: i32 = 14;
-/// Where a batch names its format.
-const MAGIC_AT: usize = 16;
 
 /// Waits for what the client asked for, partition by partition, until the deadline.
 pub async fn wait_all(topics: &mut [TopicOutcome], acks: i16, deadline: Instant) {
@@ -258,37 +204,5 @@ pub async fn wait_all(topics: &mut [TopicOutcome], acks: i16, deadline: Instant)
                 Outcome::AppendedOnly(appended, crate::api::errors::code_of_append(&failure))
             }
         };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Length field, magic and how many bytes are there in all: what stock Kafka answers.
-    #[test]
-    fn what_is_no_whole_batch_is_told_as_kafka_does() {
-        let none = Some(ErrorCode::InvalidRecord);
-        let corrupt = Some(ErrorCode::CorruptMessage);
-        for (length, magic, bytes, expected) in [
-            (100, 2, 0, none),
-            (100, 2, 11, none),
-            (100, 2, 16, none),
-            (100, 2, 30, none),
-            (100, 2, 111, none),
-            (13, 2, 112, corrupt),
-            (-1, 2, 112, corrupt),
-            (100, 9, 112, corrupt),
-            (100, 255, 40, corrupt),
-            (100, 1, 112, none),
-            (100, 0, 112, none),
-        ] {
-            let mut batch = [0; 200];
-            batch[LENGTH_AT..LENGTH_AND_BASE].copy_from_slice(&i32::to_be_bytes(length));
-            batch[MAGIC_AT] = magic;
-            let refused = check_batches(&batch[..bytes], 9).err();
-            let refused = refused.map(|refused| refused.error);
-            assert_eq!(refused, expected, "{length} {magic} {bytes}");
-        }
     }
 }

@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Bytes, BytesMut};
-use millrace_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
-use millrace_protocol::batch::{BatchBuilder, BatchHeader, BatchOptions, ControlType, stamp};
+use millrace_model::{ErrorCode, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
+use millrace_protocol::batch::{
+    BatchBuilder, BatchHeader, BatchOptions, ControlType, Refusal, stamp,
+};
 use millrace_replication::AppendFailure;
 use millrace_storage::AppendError;
 use tokio::sync::Notify;
@@ -174,8 +176,12 @@ impl Journal for Arc<FakeJournal> {
             return Err(failure);
         }
         if batch.len() > state.limit {
-            let (size, limit) = (batch.len(), state.limit);
-            return Err(AppendError::TooLarge { size, limit }.into());
+            let refusal = Refusal {
+                code: ErrorCode::MessageTooLarge,
+                message: format!("{} bytes are too many", batch.len()),
+                records: Vec::new(),
+            };
+            return Err(AppendError::Refused(refusal).into());
         }
         stamp(&mut batch, state.log_end, LeaderEpoch(0));
         state.log_end = BatchHeader::parse(&batch).unwrap().next_offset();
