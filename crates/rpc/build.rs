@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Asked for now, not when this was compiled: the checkout may have moved since.
+    let top = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     println!("cargo::rerun-if-changed={}", top.display());
     let mut files: Vec<PathBuf> = fs::read_dir(&top)?
         .map(|entry| entry.map(|entry| entry.path()))

@@ -64,3 +64,9 @@ pub enum AskError {
     #[error("the controller refused: {0}")]
     Refused(Refusal),
 }
+
+/// A file system has no room, by size or by quota.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    full.contains(&error.kind())
+}

@@ -14,6 +14,7 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use millrace_host::{Disk, Host, Tasks, Worker};
@@ -21,7 +22,7 @@ use millrace_rpc::proto::raft;
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use prost::Message;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use self::index::{Found, Index, Location};
 pub(crate) use self::state::QuorumState;
@@ -35,7 +36,12 @@ pub(crate) struct LogStore {
     index: Arc<Mutex<Index>>,
     writer: Worker<Job>,
     tasks: Tasks,
+    /// Ends, with the last clone, what pokes the writer while it waits for space.
+    _alive: Arc<oneshot::Sender<()>>,
 }
+
+/// How often it is tried to write what found no space.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// Whose log it is.
 pub(crate) struct Owner {
@@ -47,17 +53,22 @@ impl LogStore {
     /// Opens the log in `directory`, or begins one there.
     pub(crate) async fn open(host: &Host, directory: &Path, owner: Owner) -> io::Result<LogStore> {
         let (disk, directory) = (host.disk.clone(), directory.to_owned());
+        let stalled = Arc::new(Notify::new());
+        let on_stall = stalled.clone();
         let recovering = host
             .control
-            .blocking(move || recover(disk, directory, owner));
+            .blocking(move || recover(disk, directory, owner, on_stall));
         let (index, mut writer) = recovering.await?;
         let worker = host
             .control
             .worker("quorum-log", move |jobs| writer.handle(jobs));
+        let (alive, ended) = oneshot::channel();
+        host.control.spawn(retry(worker.clone(), stalled, ended));
         Ok(LogStore {
             index,
             writer: worker,
             tasks: host.control.clone(),
+            _alive: Arc::new(alive),
         })
     }
 
@@ -90,6 +101,23 @@ impl LogStore {
     }
 }
 
+/// Pokes the writer as long as something waits there for space.
+async fn retry(writer: Worker<Job>, stalled: Arc<Notify>, mut ended: oneshot::Receiver<()>) {
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut ended => return,
+            () = stalled.notified() => {}
+        }
+        tokio::select! {
+            biased;
+            _ = &mut ended => return,
+            () = tokio::time::sleep(RETRY) => {}
+        }
+        writer.submit(Job::Retry);
+    }
+}
+
 fn damaged(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
@@ -98,6 +126,7 @@ fn recover(
     disk: Arc<dyn Disk>,
     directory: PathBuf,
     owner: Owner,
+    on_stall: Arc<Notify>,
 ) -> io::Result<(Arc<Mutex<Index>>, Writer)> {
     disk.create_directories(&directory)?;
     let state = load_state(&*disk, &directory, owner)?;
@@ -151,7 +180,15 @@ fn recover(
     }
     let last = index.last().map(|last| last.index);
     let index = Arc::new(Mutex::new(index));
-    let writer = Writer::new(disk, directory, index.clone(), state, segments, last);
+    let writer = Writer::new(
+        disk,
+        directory,
+        index.clone(),
+        state,
+        segments,
+        last,
+        on_stall,
+    );
     Ok((index, writer))
 }
 

@@ -5,6 +5,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
@@ -16,12 +17,16 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use tokio::sync::watch;
 
 use crate::checkpoint::{self, Checkpoint};
+use crate::error::is_full;
 use crate::types::{
     Applied, LogId, Payload, Proposal, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
 };
 
 /// Pieces in which an image is encoded.
 const PIECE_BYTES: usize = 256 * 1024;
+
+/// How long a checkpoint that found no space waits before it is tried again.
+const SPACE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a node has applied.
 #[derive(Clone, Debug, Default)]
@@ -159,14 +164,26 @@ impl Files {
     }
 
     async fn save(&self, checkpoint: Checkpoint) -> io::Result<()> {
-        let meta = checkpoint.meta.clone();
-        let (disk, directory) = (self.disk.clone(), self.directory.clone());
-        let saving = self
-            .tasks
-            .blocking(move || checkpoint::save(&*disk, &directory, &checkpoint));
-        saving.await?;
-        self.set_newest(meta);
-        Ok(())
+        let checkpoint = Arc::new(checkpoint);
+        loop {
+            let (disk, directory) = (self.disk.clone(), self.directory.clone());
+            let saved = checkpoint.clone();
+            let saving = self
+                .tasks
+                .blocking(move || checkpoint::save(&*disk, &directory, &saved));
+            match saving.await {
+                // The log keeps what it would stand for.
+                Err(error) if is_full(&error) => {
+                    tracing::warn!("no space is left for a checkpoint of the metadata: waiting");
+                    tokio::time::sleep(SPACE_PAUSE).await;
+                }
+                outcome => {
+                    outcome?;
+                    self.set_newest(checkpoint.meta.clone());
+                    return Ok(());
+                }
+            }
+        }
     }
 
     async fn decode(&self, encoded: Bytes) -> io::Result<Image> {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use millrace_host::disk::sim::SimDisk;
 use millrace_host::disk::{OpenMode, RealDisk};
 use millrace_model::{BrokerId, DirectoryId};
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
@@ -128,6 +129,47 @@ async fn a_log_opens_as_it_was_left() {
         log.get_log_state().await.unwrap().last_log_id,
         Some(log_id(2, 8))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_finds_no_space_waits_in_its_order() {
+    let sim = SimDisk::new(1);
+    let directory = Path::new("/metadata");
+    let tasks = Tasks::simulated(Duration::from_millis(1));
+    let host = Host {
+        disk: sim.mount(),
+        ..Host::real(tasks.clone(), tasks)
+    };
+    let mut log = LogStore::open(&host, directory, owner()).await.unwrap();
+    append(&mut log, [entry(1, 0, 100)]).await;
+    sim.set_capacity(sim.used() + 250);
+    // Not even all that comes together fits.
+    let (done, mut flushed) = TypeConfig::oneshot();
+    let entries: Vec<_> = (1..5).map(|index| entry(1, index, 100)).collect();
+    log.append(entries, IOFlushed::signal(done)).await.unwrap();
+    let vote = Vote::new(2, RaftId::from(2));
+    let mut voter = log.clone();
+    let mut voting = Box::pin(async move { voter.save_vote(&vote).await });
+    let waiting = tokio::time::timeout(Duration::from_secs(10), async {
+        tokio::select! {
+            _ = &mut flushed => "append",
+            _ = &mut voting => "vote",
+        }
+    });
+    assert!(waiting.await.is_err(), "nothing was promised");
+    assert_eq!(indexes(&mut log).await, [0, 1, 2, 3, 4]);
+    sim.set_capacity(u64::MAX);
+    flushed.await.unwrap().unwrap();
+    voting.as_mut().await.unwrap();
+    drop((voting, log));
+    sim.kill();
+    let host = Host {
+        disk: sim.mount(),
+        ..host
+    };
+    let mut log = LogStore::open(&host, directory, owner()).await.unwrap();
+    assert_eq!(indexes(&mut log).await, [0, 1, 2, 3, 4]);
+    assert_eq!(log.read_vote().await.unwrap(), Some(vote));
 }
 
 #[tokio::test]

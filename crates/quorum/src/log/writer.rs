@@ -1,6 +1,10 @@
 //! The thread that writes the log: whatever queued up is one group commit.
+//!
+//! A full disk is no failure, since nothing was promised of what did not fit: room for the next
+//! entries is set aside ahead of them, and beyond that everything waits in its order until there is
+//! space.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,15 +14,20 @@ use millrace_host::disk::OpenMode;
 use millrace_host::{Disk, DiskFile};
 use millrace_model::Planted;
 use openraft::storage::IOFlushed;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::index::{Index, Location};
 use super::segment::{self, HEADER_BYTES};
 use super::state::QuorumState;
+use crate::error::is_full;
 use crate::types::{LogId, TypeConfig, Vote};
 
 /// A new segment begins beyond this size.
 const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Room that is set aside for entries to come: enough for the changes of some thousand partitions,
+/// such as their leaders' moving away from this very disk.
+const AHEAD_BYTES: u64 = 1024 * 1024;
 
 /// An entry on its way to the disk; the ticket names its slot in the index.
 pub(super) struct Queued {
@@ -36,6 +45,14 @@ pub(super) enum Job {
     /// Forgets everything up to here.
     Purge(LogId, Done),
     Vote(Vote, Done),
+    /// There may be space for what waits.
+    Retry,
+}
+
+impl Job {
+    fn is_retry(&self) -> bool {
+        matches!(self, Job::Retry)
+    }
 }
 
 struct Active {
@@ -43,6 +60,30 @@ struct Active {
     file: Arc<dyn DiskFile>,
     end: u64,
     durable: u64,
+    /// How far room is set aside.
+    reserved: u64,
+}
+
+impl Active {
+    fn new(first: u64, file: Arc<dyn DiskFile>, end: u64) -> Active {
+        let mut active = Active {
+            first,
+            file,
+            end,
+            durable: end,
+            reserved: 0,
+        };
+        active.reserve(end);
+        active
+    }
+
+    /// Sets room aside beyond `end`; where that is not possible it is found entry by entry.
+    fn reserve(&mut self, end: u64) {
+        if end >= self.reserved {
+            self.reserved = end + AHEAD_BYTES;
+            let _ = self.file.reserve(self.reserved);
+        }
+    }
 }
 
 pub(super) struct Writer {
@@ -55,6 +96,10 @@ pub(super) struct Writer {
     active: Option<Active>,
     last: Option<u64>,
     failed: Option<String>,
+    /// What waits for space, in order.
+    stalled: VecDeque<Job>,
+    /// Told when something waits: a [`Job::Retry`] is wanted then.
+    on_stall: Arc<Notify>,
 }
 
 impl Writer {
@@ -65,17 +110,14 @@ impl Writer {
         state: QuorumState,
         segments: Vec<(u64, Arc<dyn DiskFile>, u64)>,
         last: Option<u64>,
+        on_stall: Arc<Notify>,
     ) -> Writer {
         let mut older: BTreeMap<_, _> = segments
             .into_iter()
             .map(|(first, file, end)| (first, (file, end)))
             .collect();
-        let active = older.pop_last().map(|(first, (file, end))| Active {
-            first,
-            file,
-            end,
-            durable: end,
-        });
+        let active = older.pop_last();
+        let active = active.map(|(first, (file, end))| Active::new(first, file, end));
         Writer {
             disk,
             directory,
@@ -85,35 +127,67 @@ impl Writer {
             active,
             last,
             failed: None,
+            stalled: VecDeque::new(),
+            on_stall,
         }
     }
 
     /// Does all that queued up: appends that follow each other share one sync.
     pub(super) fn handle(&mut self, jobs: Vec<Job>) {
+        let waited = !self.stalled.is_empty();
+        let mut rest = std::mem::take(&mut self.stalled);
+        rest.extend(jobs.into_iter().filter(|job| !job.is_retry()));
         let mut appends = Vec::new();
-        for job in jobs {
-            match job {
-                Job::Append(queued, done) => appends.push((queued, done)),
-                Job::Truncate(from, done) => {
-                    self.commit(&mut appends);
-                    self.answer(done, |writer| writer.truncate(from));
-                }
-                Job::Purge(upto, done) => {
-                    self.commit(&mut appends);
-                    self.answer(done, |writer| writer.purge(upto));
-                }
-                Job::Vote(vote, done) => {
-                    self.commit(&mut appends);
-                    self.answer(done, |writer| writer.save_vote(vote));
-                }
+        while let Some(job) = rest.pop_front() {
+            if let Job::Append(queued, done) = job {
+                appends.push((queued, done));
+                continue;
+            }
+            self.commit(&mut appends);
+            let again = match self.stalled.is_empty() {
+                true => self.control(job),
+                false => Some(job),
+            };
+            self.stalled.extend(again);
+            if !self.stalled.is_empty() {
+                break;
             }
         }
         self.commit(&mut appends);
+        self.stalled.append(&mut rest);
+        if self.stalled.is_empty() {
+            if waited {
+                tracing::info!("there is space for the metadata log again");
+            }
+            return;
+        }
+        if !waited {
+            tracing::warn!("no space is left for the metadata log: it waits until there is some");
+        }
+        self.on_stall.notify_one();
     }
 
-    fn answer(&mut self, done: Done, work: impl FnOnce(&mut Writer) -> io::Result<()>) {
+    /// Does what is no append; gives it back if it must wait for space.
+    fn control(&mut self, job: Job) -> Option<Job> {
+        let (done, outcome) = match job {
+            Job::Append(..) | Job::Retry => return Some(job),
+            Job::Truncate(from, done) => match self.attempt(|writer| writer.truncate(from)) {
+                Err(error) if is_full(&error) => return Some(Job::Truncate(from, done)),
+                outcome => (done, outcome),
+            },
+            Job::Vote(vote, done) => match self.attempt(|writer| writer.save_vote(vote)) {
+                Err(error) if is_full(&error) => return Some(Job::Vote(vote, done)),
+                outcome => (done, outcome),
+            },
+            Job::Purge(upto, done) => match self.attempt(|writer| writer.purge(upto)) {
+                // It only makes room; the next one makes up for it.
+                Err(error) if is_full(&error) => (done, Ok(())),
+                outcome => (done, outcome),
+            },
+        };
         // Whoever asked may have given up waiting.
-        let _ = done.send(self.attempt(work));
+        let _ = done.send(outcome);
+        None
     }
 
     /// After one failure the state of the disk is unknown, so nothing is tried again.
@@ -122,41 +196,55 @@ impl Writer {
             return Err(io::Error::other(why.clone()));
         }
         let done = work(self);
-        if let Err(error) = &done {
+        if let Err(error) = &done
+            && !is_full(error)
+        {
             tracing::error!(%error, "the metadata log cannot be written");
             self.failed = Some(format!("the metadata log failed before: {error}"));
         }
         done
     }
 
+    /// Writes what is to be appended, and tells that it is durable; what finds no space waits.
     fn commit(&mut self, appends: &mut Vec<(Vec<Queued>, IOFlushed<TypeConfig>)>) {
         if appends.is_empty() {
             return;
         }
         let mut entries = Vec::new();
-        let mut callbacks = Vec::new();
+        let mut ends = Vec::new();
         for (queued, done) in appends.drain(..) {
             entries.extend(queued);
-            callbacks.push(done);
+            ends.push((entries.len(), done));
         }
-        let outcome = self.attempt(|writer| writer.write(&entries));
-        for done in callbacks {
-            done.io_completed(match &outcome {
-                Ok(()) => Ok(()),
-                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-            });
+        let mut rest = &entries[..];
+        let outcome = self.attempt(|writer| writer.write(&mut rest));
+        let mut written = entries.len() - rest.len();
+        let mut waiting = entries.split_off(written);
+        for (end, done) in ends {
+            match &outcome {
+                Err(error) if end > written && is_full(error) => {
+                    let after = waiting.split_off(end - written);
+                    let own = std::mem::replace(&mut waiting, after);
+                    self.stalled.push_back(Job::Append(own, done));
+                    written = end;
+                }
+                Err(error) if end > written => {
+                    done.io_completed(Err(io::Error::new(error.kind(), error.to_string())));
+                }
+                _ => done.io_completed(Ok(())),
+            }
         }
     }
 
-    fn write(&mut self, entries: &[Queued]) -> io::Result<()> {
-        let mut rest = entries;
+    /// Writes entries; those that are durable leave `rest`.
+    fn write(&mut self, rest: &mut &[Queued]) -> io::Result<()> {
         while let Some(first) = rest.first() {
             let active = self.active_for(first.index)?;
             let mut buffers = Vec::with_capacity(2 * rest.len());
             let mut locations = Vec::with_capacity(rest.len());
             let mut end = active.end;
             let mut taken = 0;
-            for queued in rest {
+            for queued in *rest {
                 if taken > 0 && end >= SEGMENT_BYTES {
                     break;
                 }
@@ -170,6 +258,7 @@ impl Writer {
                 end += (HEADER_BYTES + queued.entry.len()) as u64;
                 taken += 1;
             }
+            active.reserve(end);
             active.file.write_at(&buffers, active.end)?;
             if !Planted::MetadataNotSynced.is_here() {
                 active.file.sync_data()?;
@@ -178,7 +267,7 @@ impl Writer {
             active.durable = end;
             self.last = Some(rest[taken - 1].index);
             lock(&self.index).written(&locations);
-            rest = &rest[taken..];
+            *rest = &rest[taken..];
         }
         Ok(())
     }
@@ -194,6 +283,8 @@ impl Writer {
             self.state.log_reached = self.last;
             self.state.save(&*self.disk, &self.directory)?;
             if let Some(full) = self.active.take() {
+                // Gives back what was set aside and not used.
+                let _ = full.file.set_len(full.end);
                 self.older.insert(full.first, (full.file, full.end));
             }
         }
@@ -202,12 +293,7 @@ impl Writer {
             let file = self.disk.open(&path, OpenMode::CreateNew)?;
             self.sync_directory()?;
             lock(&self.index).add_segment(index, file.clone());
-            self.active = Some(Active {
-                first: index,
-                file,
-                end: 0,
-                durable: 0,
-            });
+            self.active = Some(Active::new(index, file, 0));
         }
         Ok(self.active.as_mut().expect("it was just made"))
     }
@@ -227,12 +313,8 @@ impl Writer {
         {
             let first = active.first;
             self.remove_segment(first)?;
-            self.active = self.older.pop_last().map(|(first, (file, end))| Active {
-                first,
-                file,
-                end,
-                durable: end,
-            });
+            let newest = self.older.pop_last();
+            self.active = newest.map(|(first, (file, end))| Active::new(first, file, end));
         }
         let cut = self
             .active
@@ -244,8 +326,7 @@ impl Writer {
             (Some(active), Some(cut)) if cut < active.end => {
                 active.file.set_len(cut)?;
                 active.file.sync_data()?;
-                active.end = cut;
-                active.durable = cut;
+                *active = Active::new(active.first, active.file.clone(), cut);
             }
             _ => {}
         }
