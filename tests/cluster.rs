@@ -39,6 +39,8 @@ mod leader_that_is_controller_killed;
 mod link_between_two_brokers_flaps;
 #[path = "cluster/link_cut_one_way.rs"]
 mod link_cut_one_way;
+#[path = "cluster/log_directory_failed.rs"]
+mod log_directory_failed;
 #[path = "cluster/metadata_file_corrupted.rs"]
 mod metadata_file_corrupted;
 #[path = "cluster/min_insync_replicas_changed_under_faults.rs"]

@@ -1,5 +1,5 @@
-//! A broker's disk fills up: it refuses writes and lives on, the others go on without it, and it
-//! recovers by itself when there is space again. (R30)
+//! A broker's disk fills up, with its metadata on it: it refuses writes and lives on, the others lead
+//! instead of it, and when there is space again everything is as before by itself. (R30)
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use millrace_testkit::{Cluster, Options};
+use millrace_testkit::admin::{Admin, PartitionState};
+use millrace_testkit::{Cluster, Options, wait};
+use millrace_tests::load::send_one;
 use millrace_tests::run::TOPIC;
 use millrace_tests::{Run, Workload};
 
@@ -62,16 +64,64 @@ fn full(name: &str, pick: impl FnOnce(&Cluster) -> i32) {
     let victim = pick(&cluster);
     let mut run = Run::on(name, cluster, &Workload::default());
     run.strike(victim, |_, node| disks[node as usize - 1].fill());
-    run.wait_progress_of_others(MINUTE);
+    // Whoever has room leads, so every partition goes on.
+    let others = run.cluster.all_but(victim);
+    let admin = Admin::new(
+        others
+            .iter()
+            .map(|id| run.cluster.node(*id).client_port())
+            .collect(),
+    );
+    wait::until("the leaders to leave the full disk", MINUTE, || {
+        let partitions = admin.partitions(TOPIC)?;
+        let elsewhere = |of: &PartitionState| of.leader.is_some_and(|leader| leader != victim);
+        match partitions.iter().all(elsewhere) {
+            true => Ok(()),
+            false => Err(format!("{partitions:?}")),
+        }
+    });
+    run.wait_progress(MINUTE);
     let alive = run.cluster.node_mut(victim).is_running();
     assert!(alive, "a full disk ends no broker");
-    run.cluster
-        .admin()
-        .partitions(TOPIC)
-        .expect("metadata is still served");
+    let victims = Admin::new(vec![run.cluster.node(victim).client_port()]);
+    victims.partitions(TOPIC).expect("metadata is still served");
     disks[victim as usize - 1].free();
-    run.wait_progress(MINUTE);
     run.cluster.wait_in_sync(TOPIC, MINUTE);
+    // They come back by themselves.
+    run.cluster
+        .wait_partitions(TOPIC, "the preferred leaders", MINUTE, |partitions| {
+            let preferred = |of: &PartitionState| of.leader == of.replicas.first().copied();
+            partitions.iter().all(preferred)
+        });
+    run.wait_progress(MINUTE);
+    run.finish().expect_sound();
+}
+
+#[test]
+fn all_disks_full() {
+    let disks: Vec<SmallDisk> = (0..3).map(|_| SmallDisk::new(256)).collect();
+    let mut options = Options::three().with("log.segment.bytes", "16777216");
+    options.data = (1..)
+        .zip(disks.iter().map(|disk| disk.0.join("data")))
+        .collect();
+    let cluster = Cluster::start(&options);
+    let mut run = Run::on("all disks full", cluster, &Workload::default());
+    run.strike_all(|_| disks.iter().for_each(SmallDisk::fill));
+    // Nobody is better than anybody else, and whoever asks is told to try again.
+    wait::until("a refusal", MINUTE, || {
+        let leader = run.cluster.leader_of(TOPIC, 0);
+        let at = format!("127.0.0.1:{}", run.cluster.node(leader).client_port());
+        let sent = send_one(&at, TOPIC, 0, b"full", "all");
+        match sent {
+            Err(error) if error.contains("KafkaStorageError") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    for id in run.cluster.ids() {
+        assert!(run.cluster.node_mut(id).is_running(), "node {id} ended");
+    }
+    disks.iter().for_each(SmallDisk::free);
+    run.wait_progress(MINUTE);
     run.finish().expect_sound();
 }
 

@@ -36,6 +36,8 @@ pub struct Broker {
     pub features: Vec<FeatureRange>,
     /// The log directories that are online.
     pub directories: Vec<DirectoryId>,
+    /// Those of them that are short of space and take no records from producers.
+    pub short: Vec<DirectoryId>,
     /// A fenced broker leads nothing, joins no ISR and is shown to no client.
     pub fenced: bool,
     /// In controlled shutdown: hands over what it leads and joins no ISR.
@@ -57,6 +59,14 @@ impl Broker {
     /// broker has yet to choose can.
     pub fn has_online(&self, directory: DirectoryId) -> bool {
         directory == UNASSIGNED_DIRECTORY || self.directories.contains(&directory)
+    }
+
+    /// Whether a replica recorded in `directory` can grow.
+    pub fn has_room(&self, directory: DirectoryId) -> bool {
+        match directory {
+            UNASSIGNED_DIRECTORY => self.directories.iter().any(|d| !self.short.contains(d)),
+            directory => !self.short.contains(&directory),
+        }
     }
 
     /// Where a new replica goes: the only directory, or left to the broker to choose.

@@ -31,7 +31,7 @@ use millrace_model::{BrokerEpoch, BrokerId, ErrorCode, PartitionId};
 use change::Change;
 
 pub use alter_partitions::{IsrChange, IsrMember, IsrRequest, PartitionState, alter_partitions};
-pub use balance::{MAX_ELECTIONS_AT_ONCE, balance};
+pub use balance::{MAX_ELECTIONS_AT_ONCE, balance, bring_back};
 pub use bootstrap::bootstrap;
 pub use configs::{AnyConfig, ConfigOp, ConfigRules, alter_configs, replace_configs};
 pub use create_partitions::{MorePartitions, create_partitions};

@@ -12,6 +12,13 @@ use crate::image::Image;
 /// How long after its stream ended a broker may come back before it is fenced.
 pub const STREAM_GRACE: Duration = Duration::from_millis(250);
 
+/// A broker that was short of space leads again after it has had room for so long: what only just
+/// fits had better not move leaders to and fro.
+pub const ROOM_PROBATION: Duration = Duration::from_secs(3);
+
+/// What it has not got back by then it gets by the ordinary balance, if at all.
+const ROOM_LIMIT: Duration = Duration::from_secs(600);
+
 /// The longest step between two moments at which the controller is known to have run; of a longer
 /// one the rest is not held against the brokers.
 const LONGEST_STEP: Duration = Duration::from_millis(200);
@@ -36,6 +43,9 @@ pub struct Session {
     pub image_version: ImageVersion,
     /// In controlled shutdown: the version of the image that first had it leading nothing.
     pub handed_over: Option<ImageVersion>,
+    /// Since when it has room again that it lacked before, as long as it is to get back what it
+    /// led.
+    pub has_room_since: Option<Duration>,
 }
 
 /// The sessions of all brokers.
@@ -142,6 +152,24 @@ impl Sessions {
         silent.map(|(id, _)| *id).collect()
     }
 
+    /// The brokers that have had room again for a while, and did not lack it meanwhile.
+    pub fn with_room_again(&self, now: Duration) -> Vec<BrokerId> {
+        let back = |session: &Session| {
+            let since = session.has_room_since;
+            since.is_some_and(|since| (since + ROOM_PROBATION..since + ROOM_LIMIT).contains(&now))
+        };
+        let sessions = self.brokers.iter();
+        let with_room = sessions.filter(|(_, session)| back(session));
+        with_room.map(|(id, _)| *id).collect()
+    }
+
+    /// The broker has got back what it is to get back for having room.
+    pub(crate) fn settled(&mut self, id: BrokerId) {
+        if let Some(session) = self.brokers.get_mut(&id) {
+            session.has_room_since = None;
+        }
+    }
+
     /// When the next session may end, of those that last beyond `after`.
     pub fn next_deadline(&self, after: Duration) -> Option<Duration> {
         let ends = self.brokers.values().map(|s| s.ends(self.timeout));
@@ -179,6 +207,7 @@ impl Session {
             stream_ended: None,
             image_version: ImageVersion::default(),
             handed_over: None,
+            has_room_since: None,
         }
     }
 

@@ -56,6 +56,7 @@ struct Wishes {
     shutdown: bool,
     fence: bool,
     offline: BTreeSet<DirectoryId>,
+    short: BTreeSet<DirectoryId>,
 }
 
 struct Shared {
@@ -193,6 +194,14 @@ impl BrokerSession {
         self.0
             .wishes
             .send_modify(|wishes| wishes.offline.extend(directories));
+    }
+
+    /// Tells the controller which log directories are short of space now.
+    pub fn short_of_space(&self, directories: BTreeSet<DirectoryId>) {
+        self.0.wishes.send_if_modified(|wishes| {
+            let before = std::mem::replace(&mut wishes.short, directories);
+            wishes.short != before
+        });
     }
 
     /// Whether this broker wants to be fenced, while it cannot serve.
@@ -374,15 +383,13 @@ impl Keeper {
 
     fn beat(&mut self, wishes: &Wishes) -> SessionUp {
         let version = self.images.borrow_and_update().version();
-        let offline = wishes
-            .offline
-            .iter()
-            .map(|id| control_wire::encode_uuid(id.0));
+        let encode = |id: &DirectoryId| control_wire::encode_uuid(id.0);
         let beat = Heartbeat {
             version: version.get(),
             wants_shutdown: wishes.shutdown,
             wants_fence: wishes.fence,
-            offline_directories: offline.collect(),
+            offline_directories: wishes.offline.iter().map(encode).collect(),
+            short_directories: wishes.short.iter().map(encode).collect(),
             interval_ms: u32::try_from(self.inner.settings.heartbeat_interval.as_millis())
                 .unwrap_or(u32::MAX),
         };

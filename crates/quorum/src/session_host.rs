@@ -150,6 +150,7 @@ impl SessionHost {
                 wants_fence: beat.wants_fence,
                 wants_shutdown: beat.wants_shutdown,
                 offline_directories: control_wire::decode_directories(&beat.offline_directories)?,
+                short_directories: control_wire::decode_directories(&beat.short_directories)?,
             };
             let decided = beat.clone();
             let deadline = self.clock.now() + ANSWER_LIMIT;

@@ -100,6 +100,9 @@ pub trait ControllerLink: Send + Sync + 'static {
     fn opened(&self, id: PartitionId, directory: DirectoryId) {
         let _ = (id, directory);
     }
+    /// A log directory has become short of space, or has room again; whoever leads there had better
+    /// be others. Must be short.
+    fn room_changed(&self) {}
     /// A log directory has failed: the controller must know.
     fn directory_failed(&self, directory: DirectoryId, why: &str);
 }
@@ -142,6 +145,8 @@ pub struct Leadership {
     /// What the controller counts the acknowledgements of the ISR as; it is told when a change to
     /// fsync has come true.
     pub durability: Durability,
+    /// The directory where the replica is on record; none where this broker has yet to choose.
+    pub directory: Option<DirectoryId>,
     /// Settings of the log.
     pub settings: LogSettings,
 }
@@ -163,6 +168,8 @@ pub struct Following {
     pub replicas: Vec<BrokerId>,
     /// The committed ISR.
     pub isr: Vec<BrokerId>,
+    /// The directory where the replica is on record; none where this broker has yet to choose.
+    pub directory: Option<DirectoryId>,
     /// Settings of the log.
     pub settings: LogSettings,
 }

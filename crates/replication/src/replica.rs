@@ -13,7 +13,7 @@ mod todo;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use millrace_model::{Durability, LeaderEpoch, Offset, PartitionId, TopicName};
+use millrace_model::{DirectoryId, Durability, LeaderEpoch, Offset, PartitionId, TopicName};
 use millrace_storage::{Log, LogSettings};
 
 use crate::core::{Core, Effects, LogBounds, LogView, Moment, ReplicaState};
@@ -30,6 +30,8 @@ pub(crate) use todo::{Reply, ToLeader, Todo, Way};
 pub struct Replica {
     id: PartitionId,
     topic: TopicName,
+    /// Where its log is on record to be.
+    place: Option<DirectoryId>,
     shared: Arc<Shared>,
     log: OnceLock<Arc<Log>>,
     inner: Mutex<Inner>,
@@ -104,6 +106,7 @@ impl Replica {
         id: PartitionId,
         topic: TopicName,
         settings: LogSettings,
+        place: Option<DirectoryId>,
         shared: Arc<Shared>,
     ) -> Arc<Replica> {
         let core = Core::new(id, shared.node, shared.rules, shared.view());
@@ -122,6 +125,7 @@ impl Replica {
         Arc::new(Replica {
             id,
             topic,
+            place,
             shared,
             log: OnceLock::new(),
             inner: Mutex::new(inner),

@@ -61,6 +61,12 @@ impl StoreEvents for Events {
         todo.carry_out(&shared);
     }
 
+    fn room_changed(&self) {
+        if let Some(shared) = self.0.get().and_then(Weak::upgrade) {
+            shared.link.room_changed();
+        }
+    }
+
     fn offline(&self, directory: DirectoryId, why: &str) {
         let Some(shared) = self.0.get().and_then(Weak::upgrade) else {
             return;
@@ -147,12 +153,13 @@ impl Replicas {
     fn assign(&self, assignment: Assignment) {
         match assignment {
             Assignment::Lead(lead) => {
-                let replica = self.prepare(lead.id, &lead.topic, &lead.settings);
+                let replica = self.prepare(lead.id, &lead.topic, &lead.settings, lead.directory);
                 self.count_isr_change(&replica, &lead);
                 take_part(&replica, Part::Lead(lead_part(lead)));
             }
             Assignment::Follow(follow) => {
-                let replica = self.prepare(follow.id, &follow.topic, &follow.settings);
+                let replica =
+                    self.prepare(follow.id, &follow.topic, &follow.settings, follow.directory);
                 take_part(&replica, Part::Follow(follow_part(&follow)));
             }
             Assignment::Stop { id, delete } => match self.0.remove_replica(id) {
@@ -163,8 +170,14 @@ impl Replicas {
         }
     }
 
-    fn prepare(&self, id: PartitionId, topic: &TopicName, settings: &LogSettings) -> Arc<Replica> {
-        let make = || Replica::new(id, topic.clone(), settings.clone(), self.0.clone());
+    fn prepare(
+        &self,
+        id: PartitionId,
+        topic: &TopicName,
+        settings: &LogSettings,
+        place: Option<DirectoryId>,
+    ) -> Arc<Replica> {
+        let make = || Replica::new(id, topic.clone(), settings.clone(), place, self.0.clone());
         let (replica, made) = self.0.replica_or(id, make);
         if made {
             replica.open();

@@ -5,6 +5,8 @@
 //! logs are recovered, and the broker registers. Peers are served from the moment the replicas are
 //! there, clients from the first image that shows this registration unfenced.
 
+mod assignments;
+mod failed;
 mod forward;
 mod health;
 mod link;

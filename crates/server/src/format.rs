@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use millrace_host::{Disk, Host};
 use millrace_model::{DirectoryId, Planted, Uuid};
-use millrace_storage::MetaProperties;
+use millrace_storage::{MetaProperties, StorageError};
 
 use crate::Config;
 pub use bootstrap::{Bootstrap, InitialController};
@@ -254,12 +254,14 @@ fn write_identity(
 }
 
 fn read_identity(disk: &dyn Disk, path: &Path) -> Result<Option<MetaProperties>, FormatError> {
-    MetaProperties::read(disk, path).map_err(|error| {
-        FormatError(format!(
-            "I/O error trying to read log directory {}: {error}",
-            path.display()
-        ))
-    })
+    MetaProperties::read(disk, path).map_err(|error| FormatError(cannot_read(path, &error)))
+}
+
+fn cannot_read(path: &Path, error: &StorageError) -> String {
+    format!(
+        "I/O error trying to read log directory {}: {error}",
+        path.display()
+    )
 }
 
 /// A formatted directory must belong to this node of this cluster.

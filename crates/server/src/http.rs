@@ -22,8 +22,8 @@ use std::task::{Context, Poll};
 
 /// What the listener tells about.
 pub trait Health: Send + Sync + 'static {
-    /// Whether clients are served; else why not, in a few words.
-    fn ready(&self) -> Result<(), String>;
+    /// Whether clients are served, and what is amiss nevertheless; else why not, in a few words.
+    fn ready(&self) -> Result<Vec<String>, String>;
     /// All metrics in Prometheus' text format.
     fn metrics(&self) -> BoxFuture<'_, String>;
 }
@@ -51,7 +51,13 @@ async fn live() -> &'static str {
 
 async fn ready(State(health): State<Arc<dyn Health>>) -> (StatusCode, String) {
     match health.ready() {
-        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Ok(amiss) => {
+            let lines = amiss.iter().map(|what| format!("but {what}\n"));
+            (
+                StatusCode::OK,
+                format!("ready\n{}", lines.collect::<String>()),
+            )
+        }
         Err(why) => (
             StatusCode::SERVICE_UNAVAILABLE,
             format!("not ready: {why}\n"),

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millrace_metadata::{Delta, Image, Partition, Resource, ResourceKind};
+use millrace_metadata::{Delta, Image, Partition, Resource, ResourceKind, UNASSIGNED_DIRECTORY};
 use millrace_model::{BrokerEpoch, BrokerId, Durability, PartitionId, TopicId};
 use millrace_quorum::{Quorum, SessionState};
 use millrace_replication::{Assignment, ClusterView, Following, Leadership, PeerView, Replicas};
@@ -194,6 +194,8 @@ impl Reconciler {
             // What the controller counts on holds, whatever else is set.
             settings.durability = Durability::Fsync;
         }
+        let directory = partition.directory(self.id);
+        let directory = directory.filter(|id| *id != UNASSIGNED_DIRECTORY);
         if partition.leader == Some(self.id) {
             return Some(Assignment::Lead(Leadership {
                 id,
@@ -205,6 +207,7 @@ impl Reconciler {
                 elr: partition.elr.clone(),
                 min_isr: image.min_insync(topic, partition),
                 durability: partition.durability,
+                directory,
                 settings,
             }));
         }
@@ -216,21 +219,22 @@ impl Reconciler {
             partition_epoch: partition.partition_epoch,
             replicas: partition.replicas.clone(),
             isr: partition.isr.clone(),
+            directory,
             settings,
         }))
     }
 
     /// Sets aside what lies on the disks and belongs to no partition of this broker.
     async fn set_strays_aside(&self, image: &Image) {
-        for log in self.store.logs() {
-            let id = log.id();
+        let open = self.store.logs().into_iter().map(|log| log.id());
+        for id in open.chain(self.store.unopened()) {
             if image
                 .partition(id)
                 .is_some_and(|partition| self.hosts(partition))
             {
                 continue;
             }
-            tracing::warn!(partition = %id, topic = %log.topic(), "found a stray log; set it aside");
+            tracing::warn!(partition = %id, "found a stray log; set it aside");
             if let Err(error) = self.store.rename_stray(id).await {
                 tracing::error!(partition = %id, %error, "cannot set a stray log aside");
             }

@@ -6,6 +6,7 @@ mod configs;
 mod consumer_groups;
 mod describe_cluster;
 mod groups;
+mod log_dirs;
 mod metadata;
 mod quorum;
 mod records;

@@ -1,6 +1,6 @@
 //! What the logs of one directory, and of one store, have in common.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -11,11 +11,13 @@ use millrace_model::{DirectoryId, Timestamp, TopicName};
 use tokio::sync::Notify;
 
 use crate::checkpoint::Offsets;
+use crate::error::StorageError;
 use crate::handles::Handles;
 use crate::lock;
 use crate::log::Log;
 use crate::names::SOUND;
 use crate::settings::StoreEvents;
+use crate::store::Unopened;
 use crate::trash::Trash;
 use crate::trusted_clock::TrustedClock;
 
@@ -46,6 +48,15 @@ impl Shared {
     }
 }
 
+/// Why a log that is there is not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// What is in its files cannot be used.
+    Damaged,
+    /// There was no room for what opening it writes.
+    NoRoom,
+}
+
 /// One log directory in use.
 pub(crate) struct Directory {
     pub(crate) path: PathBuf,
@@ -63,6 +74,8 @@ pub(crate) struct Directory {
     pub(crate) full: AtomicBool,
     /// Less is free than the reserve.
     pub(crate) low: AtomicBool,
+    /// Whether it was told of as short of space.
+    pub(crate) told_full: AtomicBool,
     /// What was free when it was looked at last.
     pub(crate) free_bytes: AtomicU64,
     /// Bytes that wait to be written.
@@ -72,7 +85,11 @@ pub(crate) struct Directory {
     /// What the checkpoint files hold; locked while they are written.
     pub(crate) persisted: Mutex<Persisted>,
     /// Logs that could not be opened: what the files say of them is kept.
-    pub(crate) kept: Mutex<BTreeSet<(TopicName, i32)>>,
+    pub(crate) kept: Mutex<BTreeMap<(TopicName, i32), Closed>>,
+    /// Those of them that are opened as soon as there is room.
+    pub(crate) unopened: Mutex<Unopened>,
+    /// There are such logs.
+    pub(crate) awaits_room: AtomicBool,
     /// Logs made in this run whose identities are perhaps not synced.
     pub(crate) unborn: Mutex<Vec<Weak<Log>>>,
     /// Held while files of leader epochs are written.
@@ -114,7 +131,19 @@ impl Directory {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed) || self.low.load(Ordering::Relaxed)
+        let flags = [&self.full, &self.low, &self.awaits_room];
+        flags.iter().any(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    /// Why no log can be made at this path, which exists.
+    pub(crate) fn occupied(&self, path: PathBuf, name: &(TopicName, i32)) -> StorageError {
+        match lock(&self.kept).get(name) {
+            Some(Closed::NoRoom) => StorageError::NoSpace,
+            Some(Closed::Damaged) | None => {
+                let why = "it belongs to another topic or is damaged".to_owned();
+                StorageError::Occupied { path, why }
+            }
+        }
     }
 
     /// Why it is offline.
@@ -128,6 +157,15 @@ impl Directory {
             let directory = self.path.display();
             tracing::warn!(%directory, "no space left: appends are refused until there is");
             shared.attention.notify_one();
+            self.tell_room(shared);
+        }
+    }
+
+    /// Tells whoever cares when the directory has become short of space, or has room again.
+    pub(crate) fn tell_room(&self, shared: &Shared) {
+        let is_full = self.is_full();
+        if self.told_full.swap(is_full, Ordering::Relaxed) != is_full {
+            shared.events.room_changed();
         }
     }
 

@@ -164,6 +164,15 @@ impl StorageError {
         }
     }
 
+    /// The disk itself failed, rather than that it holds what nobody can make sense of.
+    pub fn is_of_disk(&self) -> bool {
+        let of_content = |kind| {
+            let unreadable = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
+            unreadable.contains(&kind)
+        };
+        matches!(self, StorageError::Io { source, .. } if !of_content(source.kind()))
+    }
+
     pub(crate) fn is_missing_file(&self) -> bool {
         matches!(self, StorageError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }

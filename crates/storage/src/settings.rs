@@ -155,6 +155,9 @@ pub trait StoreEvents: Send + Sync + 'static {
     fn durable(&self, progress: &[(PartitionId, Offset)]);
     /// The log start of these moved without anybody's asking, or became durable.
     fn start_moved(&self, _logs: &[PartitionId]) {}
+    /// A directory has become short of space, or is so no more: look at
+    /// [`crate::DirectoryState::full`] of all.
+    fn room_changed(&self) {}
     /// A directory failed: nothing in it is read or written any more.
     fn offline(&self, directory: DirectoryId, why: &str);
 }
@@ -162,8 +165,10 @@ pub trait StoreEvents: Send + Sync + 'static {
 /// What a [`crate::Store`] needs.
 #[derive(Clone)]
 pub struct StoreOptions {
-    /// `log.dirs`, which must exist; at least one.
+    /// `log.dirs` that are to be used; at least one.
     pub directories: Vec<LogDirectory>,
+    /// Those that are known to have failed before the store is opened, and why.
+    pub unusable: Vec<(PathBuf, String)>,
     /// Disk, tasks, clock and random numbers.
     pub host: Host,
     /// Who is told of durable records and failed directories.
@@ -206,6 +211,7 @@ impl StoreOptions {
     ) -> StoreOptions {
         StoreOptions {
             directories,
+            unusable: Vec::new(),
             host,
             events,
             tail_budget_bytes: 64 << 20,

@@ -3,6 +3,7 @@
 //! What deletes records, compacts them and keeps the metadata needs room itself. So appends stop
 //! while there is still some, and go on by themselves when there is enough again.
 
+use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 
 use millrace_host::disk::Space;
@@ -22,9 +23,13 @@ fn reserve(setting: Option<u64>, total_bytes: u64) -> u64 {
 
 /// Looks how much room there is, and lets appends stop or go on; may wait for the disk.
 pub(crate) fn look(shared: &Shared, directory: &Directory) {
-    // A disk that does not tell is taken for one with room: writes find out.
-    let Ok(space) = shared.host.disk.space(&directory.path) else {
-        return;
+    let space = match shared.host.disk.space(&directory.path) {
+        Ok(space) => space,
+        Err(error) if error.kind() == ErrorKind::Interrupted => return,
+        Err(error) => {
+            let why = format!("looking for room in {}: {error}", directory.path.display());
+            return directory.fail(shared, why);
+        }
     };
     let reserve = reserve(shared.reserve_bytes, space.total_bytes);
     let queued = directory.queued_bytes.load(Ordering::Relaxed) as u64;
@@ -44,6 +49,7 @@ pub(crate) fn look(shared: &Shared, directory: &Directory) {
     } else {
         tracing::info!(directory = %path, free_bytes, "there is space again");
     }
+    directory.tell_room(shared);
 }
 
 /// Whether too little is free. What waits to be written counts as taken; once it is too little, a

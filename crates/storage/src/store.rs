@@ -4,6 +4,7 @@ pub(crate) mod checkpoints;
 pub(crate) mod epoch_files;
 mod open;
 mod ticker;
+mod unopened;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,13 +32,15 @@ use crate::settings::{CleanerOptions, LogSettings, StoreOptions};
 use crate::trash;
 use crate::writer::{Job, Reply};
 use checkpoints::Which;
+pub(crate) use unopened::Unopened;
 
 /// All logs of one broker; cheap to clone.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
 /// A directory with its writer.
-struct Open {
+#[derive(Clone)]
+pub(crate) struct Open {
     directory: Arc<Directory>,
     writer: Worker<Job>,
 }
@@ -47,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     options: StoreOptions,
     directories: Vec<Open>,
+    /// Directories that could not be used from the start.
+    lost: Vec<Lost>,
     logs: RwLock<BTreeMap<PartitionId, Arc<Log>>>,
     /// Makes the directories of new logs, one after the other: they come by the hundred, and the
     /// file system makes them no quicker side by side.
@@ -54,11 +59,21 @@ pub(crate) struct Inner {
     pub(crate) closed: AtomicBool,
 }
 
+/// A directory that could not be used from the start.
+#[derive(Clone, Debug)]
+struct Lost {
+    id: DirectoryId,
+    path: PathBuf,
+    why: String,
+}
+
 /// A log to make.
 struct Make {
     id: PartitionId,
     topic: TopicName,
     settings: LogSettings,
+    /// Where it is known to be, or to belong.
+    place: Option<DirectoryId>,
     reply: Reply<Arc<Log>>,
 }
 
@@ -75,14 +90,14 @@ pub struct RecoveryReport {
     pub cut_bytes: u64,
     /// Partition directories that could not be opened and are left as they are.
     pub failed: Vec<FailedLog>,
-    /// Directories that could not be used at all, and why.
-    pub offline: Vec<(DirectoryId, String)>,
+    /// Directories that cannot be used, and why.
+    pub offline: Vec<(PathBuf, String)>,
 }
 
 /// The state of one log directory.
 #[derive(Clone, Debug)]
 pub struct DirectoryState {
-    /// Its identity.
+    /// Its identity; all zeros where that could not be read.
     pub id: DirectoryId,
     /// Where it is.
     pub path: PathBuf,
@@ -127,7 +142,15 @@ impl Store {
             full: open.directory.is_full(),
             free_bytes: open.directory.free_bytes.load(Ordering::Relaxed),
         };
-        self.0.directories.iter().map(state).collect()
+        let lost = |lost: &Lost| DirectoryState {
+            id: lost.id,
+            path: lost.path.clone(),
+            offline: Some(lost.why.clone()),
+            full: false,
+            free_bytes: 0,
+        };
+        let used = self.0.directories.iter().map(state);
+        used.chain(self.0.lost.iter().map(lost)).collect()
     }
 
     /// Room on a directory's file system; may wait for the disk.
@@ -138,10 +161,17 @@ impl Store {
             .iter()
             .find(|open| open.directory.id == id);
         let open = open.ok_or_else(|| StorageError::Offline(format!("{id} is unknown")))?;
-        let (path, disk) = (open.directory.path.clone(), self.0.shared.host.disk.clone());
+        let (directory, shared) = (open.directory.clone(), self.0.shared.clone());
         let tasks = &self.0.shared.host.tasks;
         tasks
-            .blocking(move || disk.space(&path).doing("measuring", &path))
+            .blocking(move || {
+                let path = &directory.path;
+                let space = shared.host.disk.space(path).doing("measuring", path);
+                if let Err(error) = &space {
+                    directory.fail(&shared, error.to_string());
+                }
+                space
+            })
             .await
     }
 
@@ -163,6 +193,18 @@ impl Store {
         topic: &TopicName,
         settings: LogSettings,
     ) -> Result<Arc<Log>, StorageError> {
+        self.create_in(id, topic, settings, None).await
+    }
+
+    /// As [`Store::create`]; a log that is known to be in `place`, or to belong there, is made
+    /// nowhere else as long as that directory may come back.
+    pub async fn create_in(
+        &self,
+        id: PartitionId,
+        topic: &TopicName,
+        settings: LogSettings,
+        place: Option<DirectoryId>,
+    ) -> Result<Arc<Log>, StorageError> {
         if let Some(log) = self.log(id) {
             return Ok(log);
         }
@@ -171,6 +213,7 @@ impl Store {
             id,
             topic: topic.clone(),
             settings,
+            place,
             reply,
         });
         let gone = || Err(StorageError::Offline("the store is closed".to_owned()));
@@ -181,8 +224,16 @@ impl Store {
     /// Nothing happens if there is none.
     pub async fn delete(&self, id: PartitionId) -> Result<(), StorageError> {
         let log = self.log(id);
-        let (Some(path), Some(log)) = (self.retire(id, DELETED_DIRECTORY).await?, log) else {
+        let Some(path) = self.retire(id, DELETED_DIRECTORY).await? else {
             return Ok(());
+        };
+        let disk = self.0.shared.host.disk.clone();
+        let doomed = [(path.clone(), trash::Kind::Directory)];
+        let tasks = &self.0.shared.host.tasks;
+        let remove = tasks.blocking(move || trash::remove(disk.as_ref(), &doomed));
+        let Some(log) = log else {
+            // It was not even open for lack of room.
+            return remove.await;
         };
         let delay_ms = log.settings().file_delete_delay_ms;
         let delay = Duration::from_millis(u64::try_from(delay_ms).unwrap_or(0));
@@ -192,12 +243,7 @@ impl Store {
             lock(&directory.trash).add(due, path, trash::Kind::Directory);
             return Ok(());
         }
-        let disk = self.0.shared.host.disk.clone();
-        let doomed = [(path, trash::Kind::Directory)];
-        let tasks = &self.0.shared.host.tasks;
-        tasks
-            .blocking(move || trash::remove(disk.as_ref(), &doomed))
-            .await
+        remove.await
     }
 
     /// Takes a log out of use and renames its directory with `-stray`; its files stay.
@@ -208,9 +254,13 @@ impl Store {
         Ok(())
     }
 
-    async fn retire(&self, id: PartitionId, suffix: &str) -> Result<Option<PathBuf>, StorageError> {
+    async fn retire(
+        &self,
+        id: PartitionId,
+        suffix: &'static str,
+    ) -> Result<Option<PathBuf>, StorageError> {
         let Some(log) = self.write_logs().remove(&id) else {
-            return Ok(None);
+            return self.retire_unopened(id, suffix).await;
         };
         log.state().mode = Mode::Deleted;
         log.directory.note_high_watermarks();
@@ -305,9 +355,8 @@ impl Inner {
             // Where the store is gone, whoever waits sees the end of the reply.
             let Some(inner) = store.upgrade() else { return };
             for job in jobs {
-                let _ = job
-                    .reply
-                    .send(inner.create(job.id, job.topic, job.settings));
+                let made = inner.create(job.id, job.topic, job.settings, job.place);
+                let _ = job.reply.send(made);
             }
         })
     }
@@ -317,6 +366,7 @@ impl Inner {
         id: PartitionId,
         topic: TopicName,
         settings: LogSettings,
+        place: Option<DirectoryId>,
     ) -> Result<Arc<Log>, StorageError> {
         let logs = || {
             self.logs
@@ -331,14 +381,13 @@ impl Inner {
         }
         let name = names::partition(&topic, id.index);
         let disk = self.shared.host.disk.as_ref();
-        for open in &self.directories {
+        for open in self.working() {
             let path = open.directory.path.join(&name);
-            if !open.directory.is_offline() && disk.exists(&path) {
-                let why = "it belongs to another topic or is damaged".to_owned();
-                return Err(StorageError::Occupied { path, why });
+            if disk.exists(&path) {
+                return Err(open.directory.occupied(path, &(topic, id.index)));
             }
         }
-        let open = self.least_crowded()?;
+        let open = self.place_for(place)?;
         checkpoints::forget(&self.shared, &open.directory, &(topic.clone(), id.index))?;
         let state = match self.make(open, id, &name, settings) {
             Ok(state) => state,
@@ -358,12 +407,38 @@ impl Inner {
         Ok(log)
     }
 
-    /// The working directory with the fewest logs.
-    fn least_crowded(&self) -> Result<&Open, StorageError> {
-        let usable = || {
-            let directories = self.directories.iter();
-            directories.filter(|open| !open.directory.is_offline())
+    /// The directories that have not failed.
+    fn working(&self) -> impl Iterator<Item = &Open> {
+        let directories = self.directories.iter();
+        directories.filter(|open| !open.directory.is_offline())
+    }
+
+    /// Where to make a log that belongs into `place`.
+    fn place_for(&self, place: Option<DirectoryId>) -> Result<&Open, StorageError> {
+        let Some(place) = place else {
+            return self.least_crowded();
         };
+        if let Some(open) = self.working().find(|open| open.directory.id == place) {
+            return Ok(open);
+        }
+        let failed = self.directories.iter().map(|open| &open.directory);
+        let failed = failed.filter(|directory| directory.is_offline());
+        let failed = failed.map(|directory| &directory.path);
+        let failed: Vec<_> = failed
+            .chain(self.lost.iter().map(|lost| &lost.path))
+            .collect();
+        match failed.is_empty() {
+            // The disk was replaced.
+            true => self.least_crowded(),
+            false => Err(StorageError::Offline(format!(
+                "the log is in directory {place}, and {failed:?} have failed"
+            ))),
+        }
+    }
+
+    /// The working directory with the fewest logs; one with room if there is one.
+    fn least_crowded(&self) -> Result<&Open, StorageError> {
+        let usable = || self.working();
         let mut crowd: BTreeMap<DirectoryId, usize> = BTreeMap::new();
         if usable().nth(1).is_some() {
             let logs = self
@@ -374,9 +449,12 @@ impl Inner {
                 *crowd.entry(log.directory_id()).or_default() += 1;
             }
         }
-        let count = |open: &&Open| crowd.get(&open.directory.id).copied().unwrap_or(0);
+        let merit = |open: &&Open| {
+            let logs = crowd.get(&open.directory.id).copied().unwrap_or(0);
+            (open.directory.is_full(), logs)
+        };
         usable()
-            .min_by_key(count)
+            .min_by_key(merit)
             .ok_or_else(|| StorageError::NoDirectory("all are offline".to_owned()))
     }
 

@@ -168,6 +168,7 @@ impl Writer {
         self.commit(group);
         if self.stalled.is_empty() && self.unremoved.is_empty() {
             self.directory.full.store(false, Ordering::Relaxed);
+            self.directory.tell_room(&self.shared);
         }
         self.look_at_space();
         self.busy = false;

@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use millrace_host::Host;
 use millrace_host::disk::sim::{Fault, Operation, SimDisk};
-use millrace_model::{BrokerEpoch, ErrorCode, LeaderEpoch, Offset, Timestamp};
+use millrace_model::{
+    BrokerEpoch, DirectoryId, ErrorCode, LeaderEpoch, Offset, PartitionId, Timestamp, Uuid,
+};
 use millrace_protocol::batch::{BatchBuilder, BatchHeader, RecordSet};
 use millrace_protocol::compression::Compression;
-use millrace_storage::{AppendError, Log, LogSettings, Packing, StorageError, Store};
+use millrace_storage::{
+    AppendError, DirectoryState, Log, LogDirectory, LogSettings, Packing, StorageError, Store,
+    StoreOptions,
+};
 
 use crate::support::*;
 
@@ -316,6 +321,157 @@ async fn a_reserve_is_left_to_what_makes_room() {
     assert!(!store.directories()[0].full);
     assert!(appended().await);
     assert!(told.offline.lock().unwrap().is_empty());
+}
+
+/// Two directories, `/a` and `/b`.
+fn two_directories(sim: &SimDisk) -> (StoreOptions, Host, Arc<Told>) {
+    let (host, told) = (sim_host(sim, 1), Arc::new(Told::default()));
+    let mut options = options(Path::new("/a"), host.clone(), told.clone());
+    options.directories.push(LogDirectory {
+        path: "/b".into(),
+        id: DirectoryId(Uuid([8; 16])),
+    });
+    (options, host, told)
+}
+
+/// Makes twelve logs with a batch each, of which every directory gets half, and ends the process.
+async fn filled_and_killed(sim: &SimDisk) -> Vec<PartitionId> {
+    let (options, ..) = two_directories(sim);
+    let first = options.directories[0].id;
+    let (store, _) = Store::open(options).await.unwrap();
+    let mut in_first = Vec::new();
+    for index in 0..12 {
+        let id = partition(1, index);
+        let log = store.create(id, &topic("t"), settings()).await.unwrap();
+        append(&log, batch(1));
+        log.make_durable().await.unwrap();
+        if log.directory_id() == first {
+            in_first.push(id);
+        }
+    }
+    assert_eq!(in_first.len(), 6, "new logs go where there are fewest");
+    sim.kill();
+    in_first
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_while_a_log_is_opened_takes_its_directory_offline() {
+    let sim = SimDisk::new(1);
+    let lost = filled_and_killed(&sim).await;
+    for operation in [Operation::Open, Operation::Read] {
+        sim.inject(Fault {
+            after: 3,
+            times: 1,
+            ..Fault::broken(operation, "/a/t-")
+        });
+        let (options, ..) = two_directories(&sim);
+        let first = options.directories[0].id;
+        let (store, report) = Store::open(options).await.unwrap();
+        assert_eq!(report.logs, 6, "{report:?}");
+        assert_eq!(report.offline.len(), 1, "{report:?}");
+        let states = store.directories();
+        let failed: Vec<_> = states.iter().filter(|d| d.offline.is_some()).collect();
+        assert_eq!(failed.len(), 1);
+        assert_eq!(
+            (failed[0].id, failed[0].path.as_path()),
+            (first, Path::new("/a"))
+        );
+        assert!(lost.iter().all(|id| store.log(*id).is_none()));
+        // What is in there is made nowhere else; what is new is made elsewhere.
+        let make = async |id, place| {
+            let name = topic("t");
+            store.create_in(id, &name, settings(), place).await
+        };
+        let refused = make(lost[0], Some(first)).await;
+        assert!(
+            matches!(refused, Err(StorageError::Offline(_))),
+            "{:?}",
+            refused.err()
+        );
+        let made = make(partition(1, 77), None).await.unwrap();
+        assert_ne!(made.directory_id(), first);
+        store.delete(made.id()).await.unwrap();
+        sim.heal();
+        sim.kill();
+    }
+    // An error that has passed has lost nothing.
+    let (options, host, _) = two_directories(&sim);
+    let (store, report) = Store::open(options).await.unwrap();
+    assert_eq!((report.logs, report.offline.len()), (12, 0), "{report:?}");
+    for id in lost {
+        let log = store.log(id).unwrap();
+        let read = read_all(&log, &host, Offset(0), Offset(3), 100).await;
+        assert_eq!(read, batch(1).stored(0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_opened_where_every_directory_fails() {
+    let sim = SimDisk::new(1);
+    filled_and_killed(&sim).await;
+    sim.inject(Fault::broken(Operation::Open, "/t-"));
+    let opened = Store::open(two_directories(&sim).0).await;
+    assert!(matches!(opened, Err(StorageError::NoDirectory(_))));
+    // Somebody else may try its luck.
+    sim.heal();
+    assert!(Store::open(two_directories(&sim).0).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn logs_that_find_no_room_are_opened_once_there_is_some() {
+    let sim = SimDisk::new(1);
+    filled_and_killed(&sim).await;
+    // Recovery writes indexes.
+    sim.set_capacity(sim.used());
+    let (options, host, told) = two_directories(&sim);
+    let (store, report) = Store::open(options).await.unwrap();
+    assert_eq!((report.logs, report.offline.len()), (0, 0), "{report:?}");
+    assert_eq!(store.unopened().len(), 12);
+    assert!(store.directories().iter().all(|directory| directory.full));
+    let name = topic("t");
+    let refused = store.create(partition(1, 0), &name, settings()).await;
+    assert!(
+        matches!(refused, Err(StorageError::NoSpace)),
+        "{:?}",
+        refused.err()
+    );
+    // What nobody wants any more goes without being opened, and makes room.
+    store.delete(partition(1, 11)).await.unwrap();
+    let left = sim.mount().list(Path::new("/b")).unwrap();
+    assert!(
+        left.iter().all(|entry| !entry.name.starts_with("t-11")),
+        "{left:?}"
+    );
+    // Nothing is tried all the time.
+    let changes = sim.changes();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(sim.changes() - changes < 100, "{}", sim.changes() - changes);
+    sim.set_capacity(u64::MAX);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(store.unopened(), []);
+    assert_eq!(store.logs().len(), 11);
+    for log in store.logs() {
+        let read = read_all(&log, &host, Offset(0), Offset(3), 100).await;
+        assert_eq!(read, batch(1).stored(0, 0));
+        append(&log, batch(2));
+        log.make_durable().await.unwrap();
+    }
+    assert!(store.directories().iter().all(|directory| !directory.full));
+    assert!(told.offline.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_disappears_goes_offline() {
+    let sim = SimDisk::new(1);
+    let (options, _, told) = two_directories(&sim);
+    let (store, _) = Store::open(options).await.unwrap();
+    pause().await;
+    sim.mount().remove_directory(Path::new("/b")).unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(told.offline.lock().unwrap().len(), 1);
+    let failed = |directory: &DirectoryState| directory.offline.is_some();
+    let states = store.directories();
+    assert_eq!(states.iter().map(failed).collect::<Vec<_>>(), [false, true]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kafka_protocol::messages::create_topics_request as create;
 use kafka_protocol::messages::describe_configs_request as describe;
+use kafka_protocol::messages::describe_log_dirs_response as directories;
 use kafka_protocol::messages::describe_quorum_request as quorum;
 use kafka_protocol::messages::elect_leaders_request as elect;
 use kafka_protocol::messages::incremental_alter_configs_request as incremental;
@@ -13,8 +14,9 @@ use kafka_protocol::messages::list_offsets_request as offsets;
 use kafka_protocol::messages::metadata_request as metadata;
 use kafka_protocol::messages::{
     BrokerId, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-    DescribeQuorumRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest, ListOffsetsRequest,
-    MetadataRequest, MetadataResponse, TopicName, delete_topics_request,
+    DescribeLogDirsRequest, DescribeQuorumRequest, ElectLeadersRequest,
+    IncrementalAlterConfigsRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse,
+    TopicName, delete_topics_request,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 
@@ -88,6 +90,17 @@ pub struct NewTopic<'a> {
     pub replication: i16,
     /// Its own settings.
     pub configs: Vec<(&'a str, &'a str)>,
+}
+
+/// A log directory as its broker describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryState {
+    /// Where it is.
+    pub path: String,
+    /// Zero, or what is wrong with it.
+    pub error: i16,
+    /// The partitions in it, as `topic-0`.
+    pub partitions: BTreeSet<String>,
 }
 
 /// Asks the brokers at these ports of 127.0.0.1, one after the other, until one answers.
@@ -307,6 +320,18 @@ impl Admin {
         })
     }
 
+    /// The log directories of the broker behind `port`.
+    pub fn directories(port: u16) -> io::Result<Vec<DirectoryState>> {
+        let request = DescribeLogDirsRequest::default().with_topics(None);
+        let answer = Wire::connect(port, PATIENCE)?.call(&request, 4)?;
+        let states = answer.results.iter().map(|result| DirectoryState {
+            path: result.log_dir.to_string(),
+            error: result.error_code,
+            partitions: result.topics.iter().flat_map(names_of).collect(),
+        });
+        Ok(states.collect())
+    }
+
     fn metadata(&self, topic: &str) -> Result<MetadataResponse, String> {
         let named =
             metadata::MetadataRequestTopic::default().with_name(Some(TopicName(text(topic))));
@@ -329,6 +354,12 @@ impl Admin {
         }
         Err(why)
     }
+}
+
+fn names_of(topic: &directories::DescribeLogDirsTopic) -> Vec<String> {
+    let partitions = topic.partitions.iter();
+    let names = partitions.map(|of| format!("{}-{}", topic.name.as_str(), of.partition_index));
+    names.collect()
 }
 
 fn partitions_of(answer: &MetadataResponse) -> Result<Vec<PartitionState>, String> {

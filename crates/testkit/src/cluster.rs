@@ -26,6 +26,8 @@ pub struct Options {
     pub properties: Properties,
     /// Where a node's data lie, when not below the cluster's directory.
     pub data: BTreeMap<NodeId, PathBuf>,
+    /// Log directories that a node has beside that.
+    pub more_data: BTreeMap<NodeId, Vec<PathBuf>>,
 }
 
 impl Options {
@@ -38,6 +40,7 @@ impl Options {
             controllers: None,
             properties: Properties::new(),
             data: BTreeMap::new(),
+            more_data: BTreeMap::new(),
         }
     }
 

@@ -32,7 +32,7 @@ pub fn differences(cluster: &Cluster, topic: &str) -> Vec<String> {
         let replicas: Vec<(NodeId, Result<Vec<Batch>, String>)> = partition
             .replicas
             .iter()
-            .map(|node| (*node, batches(&cluster.node(*node).data().join(&name))))
+            .map(|node| (*node, batches(&cluster.node(*node).partition(&name))))
             .collect();
         findings.extend(compare(&name, &replicas));
     }

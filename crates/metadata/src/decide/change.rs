@@ -200,28 +200,40 @@ impl<'a> Change<'a> {
     /// Rule 11.
     fn choose(&self) -> Choice {
         let next = &self.next;
-        let can = |broker: &BrokerId| self.can_lead(*broker);
         let in_sync = |broker: &BrokerId| next.isr.contains(broker);
-        let preferred = next.preferred_leader().filter(in_sync).filter(can);
+        let fit = self.fit_to_lead(&next.isr);
+        let can = |broker: &BrokerId| fit.contains(broker);
+        let preferred = next.preferred_leader().filter(can);
         if self.election == Election::Preferred && preferred.is_some() {
             return Choice::InSync(preferred);
         }
         let present = self.before.leader.filter(in_sync);
-        let mut in_order = next.replicas.iter().copied().filter(in_sync).filter(can);
-        if let Some(leader) = present.filter(can).or_else(|| in_order.next()) {
+        if let Some(leader) = present.filter(can).or_else(|| fit.first().copied()) {
             return Choice::InSync(Some(leader));
         }
         // A leader that shuts down leads on until another can.
         if let Some(leader) = present.filter(|b| self.is_alive(*b)) {
             return Choice::InSync(Some(leader));
         }
-        let eligible = |broker: &BrokerId| next.elr.contains(broker);
-        if let Some(leader) = next.replicas.iter().copied().filter(eligible).find(can) {
-            return Choice::Eligible(leader);
+        if let Some(leader) = self.fit_to_lead(&next.elr).first() {
+            return Choice::Eligible(*leader);
         }
         match self.choose_unclean() {
             Some(leader) => Choice::Unclean(leader),
             None => Choice::InSync(None),
+        }
+    }
+
+    /// Those of `members` that can lead, in the order of the replicas: who is short of space only
+    /// where everybody is.
+    fn fit_to_lead(&self, members: &[BrokerId]) -> Vec<BrokerId> {
+        let replicas = self.next.replicas.iter().copied();
+        let can = |broker: &BrokerId| members.contains(broker) && self.can_lead(*broker);
+        let fit: Vec<BrokerId> = replicas.filter(can).collect();
+        let has_room = |broker: &BrokerId| self.image.has_room(*broker, &self.next);
+        match fit.iter().any(has_room) {
+            true => fit.into_iter().filter(has_room).collect(),
+            false => fit,
         }
     }
 

@@ -3,6 +3,7 @@
 use millrace_model::{BrokerEpoch, BrokerId, DirectoryId, ErrorCode, PartitionId};
 
 use super::{Decision, Draft, Refusal, check_broker_epoch};
+use crate::broker::Broker;
 use crate::image::Image;
 use crate::record::Record;
 
@@ -69,6 +70,30 @@ impl Draft {
                 change.without(id);
             }
         });
+    }
+
+    /// Notes which directories of a broker are short of space. Who leads there hands over to members
+    /// of the ISR with room; and where room has come, this broker may take over. `None` if nothing
+    /// changes, else whether there is more room now.
+    pub(super) fn note_room(&mut self, id: BrokerId, short: &[DirectoryId]) -> Option<bool> {
+        let broker = self.image.broker(id)?;
+        let directories = broker.directories.iter().copied();
+        let short: Vec<_> = directories.filter(|d| short.contains(d)).collect();
+        if broker.short == short {
+            return None;
+        }
+        let gained = short.iter().all(|d| broker.short.contains(d));
+        self.push(Record::RegisterBroker(Broker {
+            short,
+            ..(**broker).clone()
+        }));
+        let crowded = self.image.hosted_by(id).filter(|(_, partition)| {
+            let leader = partition.leader.filter(|_| partition.isr.contains(&id));
+            leader.is_some_and(|leader| !self.image.has_room(leader, partition))
+        });
+        let crowded = crowded.map(|(partition, _)| partition).collect();
+        self.change_each(crowded, |_| ());
+        Some(gained)
     }
 
     pub(super) fn fail_directories(&mut self, id: BrokerId, failed: &[DirectoryId]) {

@@ -26,6 +26,8 @@ pub struct Heartbeat {
     pub wants_shutdown: bool,
     /// Its directories that have failed.
     pub offline_directories: Vec<DirectoryId>,
+    /// Its directories that are short of space.
+    pub short_directories: Vec<DirectoryId>,
 }
 
 /// What a broker is told.
@@ -42,7 +44,7 @@ pub struct HeartbeatReply {
 }
 
 /// Takes a heartbeat: keeps the session, unfences a broker whose image holds its registration,
-/// fences or shuts it down at its wish, and marks failed directories.
+/// fences or shuts it down at its wish, and marks failed directories and those short of space.
 ///
 /// Refuses with STALE_BROKER_EPOCH what does not come under the current registration.
 pub fn heartbeat(
@@ -58,6 +60,10 @@ pub fn heartbeat(
     sessions.of(beat.id, beat.epoch, now).interval = Some(beat.interval);
     let mut draft = Draft::of(image);
     draft.fail_directories(beat.id, &beat.offline_directories);
+    let had_room = draft.note_room(beat.id, &beat.short_directories);
+    if let Some(gained) = had_room {
+        sessions.of(beat.id, beat.epoch, now).has_room_since = gained.then_some(now);
+    }
     let should_stop = draft.next_state(sessions, beat, now);
     let broker = draft.image.broker(beat.id).expect("its epoch was checked");
     let reply = HeartbeatReply {

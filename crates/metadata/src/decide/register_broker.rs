@@ -103,6 +103,7 @@ impl Draft {
             rack: registration.rack.clone(),
             features: sorted(&registration.features),
             directories: registration.directories.clone(),
+            short: Vec::new(),
             fenced: true,
             shutting_down: false,
             registered_at: ImageVersion::default(),

@@ -99,6 +99,14 @@ impl Image {
         }
     }
 
+    /// Whether `broker` has room for its replica of `partition` to grow.
+    pub(crate) fn has_room(&self, broker: BrokerId, partition: &Partition) -> bool {
+        match (self.broker(broker), partition.directory(broker)) {
+            (Some(broker), Some(directory)) => broker.has_room(directory),
+            _ => false,
+        }
+    }
+
     fn check_topics(&self) -> Result<(), String> {
         if self.topics.len() != self.topics_by_name.len() {
             return Err("names and topics are not as many".to_owned());

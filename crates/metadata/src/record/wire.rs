@@ -88,7 +88,7 @@ struct FeatureRange {
     max: i32,
 }
 
-/// Registrations of brokers (tags to 10) and of controllers, which leave out what they lack.
+/// Registrations of brokers (tags to 11) and of controllers, which leave out what they lack.
 #[derive(Clone, PartialEq, Message)]
 struct Node {
     #[prost(int32, tag = "1")]
@@ -111,8 +111,10 @@ struct Node {
     shutting_down: bool,
     #[prost(uint64, tag = "10")]
     registered_at: u64,
+    #[prost(bytes = "vec", tag = "11")]
+    short: Vec<u8>,
 }
-const NODE_TAGS: u32 = 10;
+const NODE_TAGS: u32 = 11;
 
 /// What happened to a broker under one registration.
 #[derive(Clone, PartialEq, Message)]

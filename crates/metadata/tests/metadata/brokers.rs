@@ -138,6 +138,7 @@ fn beat(image: &Image, id: i32) -> Heartbeat {
         wants_fence: false,
         wants_shutdown: false,
         offline_directories: vec![],
+        short_directories: vec![],
     }
 }
 

@@ -51,6 +51,7 @@ pub fn broker(id: i32, epoch: i64) -> Broker {
         rack: None,
         features: FeatureRange::supported(),
         directories: vec![dir(id)],
+        short: vec![],
         fenced: false,
         shutting_down: false,
         registered_at: ImageVersion(0),

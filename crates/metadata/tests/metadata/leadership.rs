@@ -8,8 +8,8 @@ use millrace_metadata::*;
 use millrace_model::*;
 
 /// A cluster of brokers 1 to 4 with one partition, told in words: `1,2,3 isr 1,2 elr 3 leader 1`.
-/// After that what is special: `min 2`, `page-cache`, `unclean`, `fenced 2,4`, `adding 4`,
-/// `removing 1`, `epoch 4`, `last 1`, `recovering`.
+/// After that what is special: `min 2`, `page-cache`, `unclean`, `fenced 2,4`, `short 1` (of
+/// space), `adding 4`, `removing 1`, `epoch 4`, `last 1`, `recovering`.
 fn world(text: &str) -> Image {
     let words: Vec<&str> = text.split(' ').collect();
     let list = |name: &str| -> Vec<i32> {
@@ -31,6 +31,11 @@ fn world(text: &str) -> Image {
     for id in 1..=4 {
         records.push(Record::RegisterBroker(Broker {
             fenced: list("fenced").contains(&id),
+            short: list("short")
+                .contains(&id)
+                .then_some(dir(id))
+                .into_iter()
+                .collect(),
             ..broker(id, i64::from(id))
         }));
     }
@@ -101,7 +106,7 @@ fn told(image: &Image) -> String {
     text
 }
 
-/// One event: `fence 1`, `beat 1`, `stop 1`, `restart 1`, `crash 1`, `wipe 1`, `lose-disk 1`,
+/// One event: `fence 1`, `beat 1`, `short 1`, `room 1`, `stop 1`, `restart 1`, `crash 1`, `wipe 1`, `lose-disk 1`,
 /// `unregister 1`, `prefer`, `order`, `join 2` or `leave 2` (asked for by the leader), `move 2,3`,
 /// `cancel`, or a setting, `name=value`.
 fn happen(image: &Image, event: &str) -> Image {
@@ -109,7 +114,7 @@ fn happen(image: &Image, event: &str) -> Image {
     let number = || BrokerId(object.parse().unwrap());
     let records = match verb {
         "fence" => fence(image, &[number()]).records,
-        "beat" | "stop" => beat(image, number(), verb == "stop"),
+        "beat" | "stop" | "short" | "room" => beat(image, number(), verb),
         "restart" | "crash" | "wipe" => restart(image, number(), verb),
         "lose-disk" => {
             let known = image.broker(number()).unwrap();
@@ -142,15 +147,21 @@ fn happen(image: &Image, event: &str) -> Image {
     after(image, records)
 }
 
-fn beat(image: &Image, id: BrokerId, wants_shutdown: bool) -> Vec<Record> {
+fn beat(image: &Image, id: BrokerId, verb: &str) -> Vec<Record> {
+    let known = image.broker(id).unwrap();
     let beat = Heartbeat {
         id,
-        epoch: image.broker(id).unwrap().epoch,
+        epoch: known.epoch,
         image_version: image.version(),
         interval: Duration::from_millis(100),
         wants_fence: false,
-        wants_shutdown,
+        wants_shutdown: verb == "stop",
         offline_directories: vec![],
+        short_directories: match verb {
+            "short" => known.directories.clone(),
+            "room" => vec![],
+            _ => known.short.clone(),
+        },
     };
     let mut sessions = Sessions::new(Duration::from_secs(1));
     heartbeat(image, &mut sessions, &beat, Duration::ZERO).records
@@ -238,6 +249,103 @@ fn fencing_moves_leaders_in_replica_order_and_keeps_the_last_member() {
         "fence 1",
         "1,2,3 isr 2 leader 2 epoch 0",
     );
+}
+
+#[test]
+fn leaders_leave_brokers_that_are_short_of_space_while_others_have_room() {
+    let full = "1,2,3 isr 1,2,3 leader 1";
+    check(full, "short 1", "1,2,3 isr 1,2,3 leader 2 epoch 1");
+    check(full, "short 2; short 1", "1,2,3 isr 1,2,3 leader 3 epoch 1");
+    check(full, "short 2", "1,2,3 isr 1,2,3 leader 1 epoch 0");
+    // Where everybody is short nobody is better, and nothing moves.
+    check(
+        full,
+        "short 1; short 2; short 3",
+        "1,2,3 isr 1,2,3 leader 3 epoch 2",
+    );
+    check(
+        "1,2 isr 1 leader 1",
+        "short 1",
+        "1,2 isr 1 leader 1 epoch 0",
+    );
+    // Who dies is replaced by whoever has room, else by whoever is left.
+    check(
+        "1,2,3 isr 1,2,3 leader 1 short 2",
+        "fence 1",
+        "1,2,3 isr 2,3 leader 3 epoch 1",
+    );
+    check(
+        "1,2,3 isr 1,2 leader 1 short 2",
+        "fence 1",
+        "1,2,3 isr 2 leader 2 epoch 1",
+    );
+    check(
+        "1,2,3 isr 1 elr 2,3 min 3 leader 1 short 2",
+        "fence 1",
+        "1,2,3 isr 3 elr 2,1 leader 3 epoch 1",
+    );
+    // One with room takes over once it is in sync, or once it has room.
+    check(
+        "1,2,3 isr 1 leader 1 short 1",
+        "join 2",
+        "1,2,3 isr 1,2 leader 2 epoch 1",
+    );
+    check(
+        "1,2,3 isr 1,2 leader 1 short 1,2",
+        "room 2",
+        "1,2,3 isr 1,2 leader 2 epoch 1",
+    );
+    // The preferred leader is not preferred to others while it is short.
+    check(full, "short 1; prefer", "1,2,3 isr 1,2,3 leader 2 epoch 1");
+    check(
+        full,
+        "short 1; room 1; prefer",
+        "1,2,3 isr 1,2,3 leader 1 epoch 2",
+    );
+}
+
+#[test]
+fn leaders_come_back_to_who_has_room_again() {
+    let mut image = world("1,2,3 isr 1,2,3 leader 1");
+    let mut sessions = Sessions::new(Duration::from_secs(1));
+    let mut tell = |image: &Image, short: &[DirectoryId], at: u64| {
+        let beat = Heartbeat {
+            id: BrokerId(1),
+            epoch: image.broker(BrokerId(1)).unwrap().epoch,
+            image_version: image.version(),
+            interval: Duration::from_millis(100),
+            wants_fence: false,
+            wants_shutdown: false,
+            offline_directories: vec![],
+            short_directories: short.to_vec(),
+        };
+        let now = Duration::from_secs(at);
+        let image = after(image, heartbeat(image, &mut sessions, &beat, now).records);
+        let image = after(&image, bring_back(&image, &mut sessions, now).records);
+        (told(&image), image)
+    };
+    for (at, short, leader) in [
+        (10, true, 2),
+        (11, false, 2),
+        // What only just fits moves nobody to and fro.
+        (12, true, 2),
+        (13, false, 2),
+        (15, false, 2),
+        (16, false, 1),
+    ] {
+        let directories = [dir(1)];
+        let short = if short { &directories[..] } else { &[] };
+        let (text, next) = tell(&image, short, at);
+        assert!(
+            text.contains(&format!("leader {leader} ")),
+            "at {at}: {text}"
+        );
+        image = next;
+    }
+    // Nothing is left to do.
+    let again = tell(&image, &[], 17).1;
+    assert_eq!(again.version(), image.version());
+    assert!(sessions.with_room_again(Duration::from_secs(17)).is_empty());
 }
 
 #[test]

@@ -267,6 +267,10 @@ impl World {
             wants_fence: false,
             wants_shutdown,
             offline_directories: vec![],
+            short_directories: match (self.image.version().get() / 3) % 4 == node as u64 {
+                true => vec![self.nodes[&node].directory],
+                false => vec![],
+            },
         };
         let mut sessions = Sessions::new(Duration::from_secs(1));
         let decision = heartbeat(&self.image, &mut sessions, &beat, Duration::ZERO);

@@ -28,6 +28,9 @@ const LEAST_SWEEP: Duration = Duration::from_millis(10);
 /// Records of one batch; what is beyond goes into the next.
 const MAX_RECORDS: usize = 20_000;
 
+/// How often brokers that have room again are looked at: they may not be in sync yet.
+const BRING_BACK: Duration = Duration::from_secs(1);
+
 /// How long the controller that fell silent before this one is given to answer.
 const PREDECESSOR_LIMIT: Duration = Duration::from_millis(200);
 
@@ -64,6 +67,8 @@ pub(super) struct Reign<'a> {
     fencing: Option<tokio::sync::oneshot::Receiver<()>>,
     swept: Instant,
     balance: Option<Interval>,
+    /// When leaderships were last brought back to brokers with room again.
+    brought_back: Instant,
 }
 
 impl<'a> Reign<'a> {
@@ -85,6 +90,7 @@ impl<'a> Reign<'a> {
             fencing: None,
             swept,
             balance,
+            brought_back: swept,
         }
     }
 
@@ -134,6 +140,13 @@ impl<'a> Reign<'a> {
             self.controller.members.fall_silent();
         }
         self.look_at_sessions();
+        if self.balance.is_some() && self.swept >= self.brought_back + BRING_BACK {
+            self.brought_back = self.swept;
+            let now = self.controller.now();
+            if !self.sessions.with_room_again(now).is_empty() {
+                self.decide_own(decide::bring_back);
+            }
+        }
     }
 
     fn begin(&mut self) {

@@ -43,7 +43,8 @@ impl Replica {
         let mut told = false;
         while self.is_current() {
             let store = &self.shared.store;
-            match store.create(self.id, &self.topic, settings.clone()).await {
+            let made = store.create_in(self.id, &self.topic, settings.clone(), self.place);
+            match made.await {
                 Ok(log) => return Ok(Some(log)),
                 Err(StorageError::NoSpace) => tokio::time::sleep(RETRY).await,
                 Err(error @ StorageError::Occupied { .. }) => {

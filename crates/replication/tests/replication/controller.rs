@@ -66,6 +66,7 @@ impl Partition {
                 elr: Vec::new(),
                 min_isr: partition.min_isr,
                 durability: Durability::Fsync,
+                directory: None,
                 settings: partition.settings,
             }));
         }
@@ -78,6 +79,7 @@ impl Partition {
             partition_epoch: partition.partition_epoch,
             replicas: partition.replicas,
             isr: partition.isr,
+            directory: None,
             settings: partition.settings,
         }))
     }

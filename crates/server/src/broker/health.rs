@@ -21,14 +21,14 @@ pub struct NodeHealth {
 }
 
 impl Health for NodeHealth {
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<Vec<String>, String> {
         if !*self.serving.borrow() {
             return Err("it has not joined its cluster yet".to_owned());
         }
         let image = self.node.image();
         match self.node.broker.get().is_some() && !image.is_active(self.node.id) {
             true => Err("the controller has fenced it".to_owned()),
-            false => self.has_room(),
+            false => self.directories(),
         }
     }
 
@@ -42,16 +42,22 @@ impl Health for NodeHealth {
 }
 
 impl NodeHealth {
-    /// A broker whose disk is nearly full refuses what producers send.
-    fn has_room(&self) -> Result<(), String> {
+    /// A broker whose disk is nearly full refuses what producers send. One that has lost a
+    /// directory serves what is in the others, and says so.
+    fn directories(&self) -> Result<Vec<String>, String> {
         let Some(broker) = self.node.broker.get() else {
-            return Ok(());
+            return Ok(Vec::new());
         };
-        let directories = broker.store.directories();
-        match directories.iter().find(|directory| directory.full) {
-            None => Ok(()),
-            Some(full) => Err(format!("little space is left in {}", full.path.display())),
+        let mut failed = Vec::new();
+        for directory in broker.store.directories() {
+            let path = directory.path.display();
+            if let Some(why) = &directory.offline {
+                failed.push(format!("log directory {path} has failed: {why}"));
+            } else if directory.full {
+                return Err(format!("little space is left in {path}"));
+            }
         }
+        Ok(failed)
     }
 
     /// The groups that this broker coordinates; those of shards that do not answer are left out.

@@ -1,39 +1,35 @@
 //! How the replicas reach the controller.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use futures::future::BoxFuture;
 use millrace_host::Clock;
 use millrace_metadata::{Recovery, decide};
-use millrace_model::{BrokerId, DirectoryId};
+use millrace_model::{BrokerId, DirectoryId, PartitionId};
 use millrace_quorum::{BrokerSession, Quorum};
 use millrace_replication::{ControllerLink, IsrChange};
+use millrace_storage::Store;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// The quorum, and this broker's session with it.
-pub struct Link {
-    id: BrokerId,
-    quorum: Quorum,
-    clock: Clock,
-    session: Arc<OnceLock<Arc<BrokerSession>>>,
-}
+use super::assignments::Assignments;
+use super::failed;
 
-impl Link {
-    /// A link for broker `id`; `session` is filled in when it has registered.
-    pub fn new(
-        id: BrokerId,
-        quorum: Quorum,
-        clock: Clock,
-        session: Arc<OnceLock<Arc<BrokerSession>>>,
-    ) -> Link {
-        Link {
-            id,
-            quorum,
-            clock,
-            session,
-        }
-    }
+/// The quorum, and this broker's session with it.
+pub(super) struct Link {
+    /// This broker.
+    pub(super) id: BrokerId,
+    pub(super) quorum: Quorum,
+    pub(super) clock: Clock,
+    /// Filled in when the broker registers.
+    pub(super) session: Arc<OnceLock<Arc<BrokerSession>>>,
+    pub(super) store: Store,
+    pub(super) assignments: Assignments,
+    /// Where the metadata of the cluster is kept.
+    pub(super) metadata_directory: PathBuf,
+    /// Why the node cannot go on, if so.
+    pub(super) failed: watch::Sender<Option<String>>,
 }
 
 impl ControllerLink for Link {
@@ -74,12 +70,44 @@ impl ControllerLink for Link {
         }
     }
 
-    fn directory_failed(&self, directory: DirectoryId, why: &str) {
-        tracing::error!(%directory, why, "a log directory has failed");
+    fn opened(&self, id: PartitionId, directory: DirectoryId) {
+        let image = self.quorum.image();
+        let known = image
+            .partition(id)
+            .and_then(|known| known.directory(self.id));
+        if known != Some(directory) {
+            self.assignments.tell(id, directory);
+        }
+    }
+
+    fn room_changed(&self) {
+        if let Some(session) = self.session.get() {
+            tell_room(session, &self.store);
+        }
+    }
+
+    fn directory_failed(&self, directory: DirectoryId, _why: &str) {
+        if let Some(why) = failed::beyond_use(&self.store.directories(), &self.metadata_directory) {
+            tracing::error!("{why}");
+            self.failed.send_replace(Some(why));
+        }
         if let Some(session) = self.session.get() {
             session.directory_failed(&[directory]);
         }
+        // The controller may not have heard yet of all that was there.
+        for log in self.store.logs() {
+            if log.directory_id() == directory {
+                self.opened(log.id(), directory);
+            }
+        }
     }
+}
+
+/// Tells the controller which directories are short of space.
+pub(super) fn tell_room(session: &BrokerSession, store: &Store) {
+    let directories = store.directories().into_iter();
+    let short = directories.filter(|directory| directory.full && directory.offline.is_none());
+    session.short_of_space(short.map(|directory| directory.id).collect());
 }
 
 /// The change as the controller knows it. A leader that asks for anything has taken over, so what

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use millrace_model::BrokerEpoch;
 use millrace_replication::{Events, ReplicaOptions, ReplicaSettings, Replicas};
 use millrace_rpc::Routes;
-use millrace_storage::{RecoveryReport, Store, StoreOptions};
+use millrace_storage::{RecoveryReport, StorageError, Store, StoreOptions};
 
-use super::StartError;
+use super::assignments::Assignments;
 use super::link::Link;
 use super::start::{Parts, Strings};
+use super::{StartError, failed};
 use crate::api::fetch::SessionCache;
 use crate::config::topic::TopicOverrides;
 use crate::config::{cleaner_options, log_settings};
@@ -36,34 +37,24 @@ pub(super) async fn open(
 ) -> Result<Opened, StartError> {
     let config = &parts.config;
     let events = Arc::new(Events::default());
-    let options = StoreOptions {
-        followed_cache_bytes: config.followed_cache_bytes,
-        tail_budget_bytes: usize::try_from(config.tail_bytes).unwrap_or(usize::MAX),
-        max_open_files: config.open_files,
-        recovery_threads: config.recovery_threads,
-        recovery_checkpoint_interval: config.recovery_checkpoint_interval,
-        high_watermark_checkpoint_interval: config.high_watermark_checkpoint_interval,
-        reserve_bytes: config.reserve_bytes,
-        retention_check_interval: config.retention_check_interval,
-        initial_task_delay: config.initial_task_delay,
-        cleaner: cleaner_options(&config.settings),
-        default_settings: log_settings(&config.settings, &TopicOverrides::new()),
-        ..StoreOptions::new(
-            parts.directories.log_directories.clone(),
-            parts.host.clone(),
-            events.clone(),
-        )
-    };
+    let options = store_options(parts, events.clone());
     let opened = Store::open(options).await;
-    let (store, report) =
-        opened.map_err(|error| StartError(format!("cannot open the logs: {error}")))?;
+    let (store, report) = opened.map_err(|error| match error {
+        StorageError::NoDirectory(why) => StartError(failed::none_usable(config, &why)),
+        error => StartError(format!("cannot open the logs: {error}")),
+    })?;
     tell(&report);
-    let link = Link::new(
-        config.node_id,
-        node.quorum.clone(),
-        parts.host.clock.clone(),
-        strings.session.clone(),
-    );
+    let assignments = Assignments::start(node, strings);
+    let link = Link {
+        id: config.node_id,
+        quorum: node.quorum.clone(),
+        clock: parts.host.clock.clone(),
+        session: strings.session.clone(),
+        store: store.clone(),
+        assignments,
+        metadata_directory: config.metadata_log_dir.clone(),
+        failed: strings.failed.clone(),
+    };
     let replicas = Replicas::start(ReplicaOptions {
         node: config.node_id,
         host: parts.host.clone(),
@@ -77,6 +68,10 @@ pub(super) async fn open(
             ..ReplicaSettings::default()
         },
     });
+    // What fails from here on is told to the link.
+    if let Some(why) = failed::beyond_use(&store.directories(), &config.metadata_log_dir) {
+        return Err(StartError(why));
+    }
     let routes = merged(replicas.routes(), node.quorum.routes());
     let broker = BrokerParts {
         fetch_sessions: SessionCache::new(config.limits.fetch_sessions, parts.host.random.clone()),
@@ -93,6 +88,29 @@ pub(super) async fn open(
         routes,
         clean_shutdown: report.clean_shutdown,
     })
+}
+
+fn store_options(parts: &Parts, events: Arc<Events>) -> StoreOptions {
+    let config = &parts.config;
+    StoreOptions {
+        followed_cache_bytes: config.followed_cache_bytes,
+        tail_budget_bytes: usize::try_from(config.tail_bytes).unwrap_or(usize::MAX),
+        max_open_files: config.open_files,
+        recovery_threads: config.recovery_threads,
+        recovery_checkpoint_interval: config.recovery_checkpoint_interval,
+        high_watermark_checkpoint_interval: config.high_watermark_checkpoint_interval,
+        reserve_bytes: config.reserve_bytes,
+        retention_check_interval: config.retention_check_interval,
+        initial_task_delay: config.initial_task_delay,
+        cleaner: cleaner_options(&config.settings),
+        unusable: parts.directories.unusable.clone(),
+        default_settings: log_settings(&config.settings, &TopicOverrides::new()),
+        ..StoreOptions::new(
+            parts.directories.log_directories.clone(),
+            parts.host.clone(),
+            events,
+        )
+    }
 }
 
 fn groups(parts: &Parts, node: &Node, replicas: &Replicas) -> Coordinator<Groups> {
@@ -122,8 +140,8 @@ fn tell(report: &RecoveryReport) {
         let path = failed.path.display();
         tracing::error!(%path, why = failed.why, "cannot open a partition's log");
     }
-    for (directory, why) in &report.offline {
-        tracing::error!(%directory, why, "cannot use a log directory");
+    for (path, why) in &report.offline {
+        tracing::error!(path = %path.display(), why, "cannot use a log directory");
     }
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use millrace_metadata::decide::Registration;
 use millrace_metadata::{Delta, FeatureRange, Image};
-use millrace_model::BrokerEpoch;
+use millrace_model::{BrokerEpoch, DirectoryId};
 use millrace_quorum::BrokerSession;
 use tokio::sync::watch;
 
+use super::link::tell_room;
 use super::quorum::listener;
 use super::start::{Parts, Strings};
 use crate::node::Node;
@@ -43,6 +44,12 @@ pub(super) fn register(
     let session = Arc::new(node.quorum.start_session(registration));
     // Nobody else sets it.
     let _ = strings.session.set(session.clone());
+    // What failed meanwhile had nobody to tell.
+    let directories = node.broker().store.directories().into_iter();
+    let failed = directories.filter(|directory| directory.offline.is_some());
+    let failed: Vec<DirectoryId> = failed.map(|directory| directory.id).collect();
+    session.directory_failed(&failed);
+    tell_room(&session, &node.broker().store);
     let reconciler = Reconciler {
         id: node.id,
         config: node.config(),

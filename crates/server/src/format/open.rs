@@ -1,14 +1,14 @@
 //! What the directories of a node say at its start, and formatting them there and then.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use millrace_host::Host;
 use millrace_model::DirectoryId;
 use millrace_storage::{LogDirectory, MetaProperties};
 
 use super::{
-    Bootstrap, FormatError, FormatOptions, check_identity, directories, format, new_directory,
-    read_identity, refuse, write_identity,
+    Bootstrap, FormatError, FormatOptions, cannot_read, check_identity, directories, format,
+    new_directory, read_identity, refuse, write_identity,
 };
 use crate::Config;
 
@@ -21,6 +21,8 @@ pub struct Formatted {
     pub metadata_directory: DirectoryId,
     /// The log directories, in the order of `log.dirs`.
     pub log_directories: Vec<LogDirectory>,
+    /// Log directories that cannot be read or made, and why; the others are used without them.
+    pub unusable: Vec<(PathBuf, String)>,
     /// What the cluster begins with.
     pub bootstrap: Bootstrap,
 }
@@ -32,29 +34,59 @@ pub struct Formatted {
 /// One sentence: no cluster is known, or a directory belongs elsewhere or cannot be used.
 pub fn open(config: &Config, host: &Host) -> Result<Formatted, FormatError> {
     let disk = &*host.disk;
-    let mut known: Option<(String, MetaProperties)> = None;
-    let mut any_empty = false;
+    let mut usable = Usable {
+        config: config.clone(),
+        without: Vec::new(),
+    };
+    let mut known: Option<String> = None;
+    let mut empty = Vec::new();
     for path in directories(config) {
-        match read_identity(disk, &path)? {
-            Some(found) => {
-                let wanted = match (&config.cluster_id, &known) {
-                    (Some(id), _) => id.clone(),
-                    (None, Some((id, _))) => id.clone(),
-                    (None, None) => found.cluster_id.clone(),
-                };
+        match MetaProperties::read(disk, &path) {
+            Ok(Some(found)) => {
+                let wanted = config.cluster_id.clone().or(known);
+                let wanted = wanted.unwrap_or_else(|| found.cluster_id.clone());
                 check_identity(config, &wanted, &path, &found)?;
-                known = Some((wanted, found));
+                known = Some(wanted);
             }
-            None => any_empty = true,
+            Ok(None) => empty.push(path),
+            Err(error) if error.is_of_disk() => usable.leave_out(path, error.to_string())?,
+            Err(error) => return refuse(cannot_read(&path, &error)),
         }
     }
-    if any_empty {
-        let cluster = known
-            .map(|(id, _)| id)
-            .or_else(|| config.cluster_id.clone());
-        format_missing(config, cluster, host)?;
+    if !empty.is_empty() {
+        let cluster = known.or_else(|| config.cluster_id.clone());
+        for path in empty.into_iter().filter(|_| cluster.is_some()) {
+            if let Err(error) = disk.create_directories(&path) {
+                usable.leave_out(path, error.to_string())?;
+            }
+        }
+        format_missing(&usable.config, cluster, host)?;
     }
-    read_all(config, host)
+    let mut formatted = read_all(&usable.config, host)?;
+    formatted.unusable = usable.without;
+    Ok(formatted)
+}
+
+/// The directories that can be used, of those of a configuration.
+struct Usable {
+    /// The configuration without the others.
+    config: Config,
+    without: Vec<(PathBuf, String)>,
+}
+
+impl Usable {
+    /// Goes on without a directory, unless it is that of the metadata.
+    fn leave_out(&mut self, path: PathBuf, why: String) -> Result<(), FormatError> {
+        if path == self.config.metadata_log_dir {
+            return refuse(format!(
+                "Encountered I/O error in metadata log directory {}. Cannot continue: {why}",
+                path.display()
+            ));
+        }
+        self.config.log_dirs.retain(|dir| *dir != path);
+        self.without.push((path, why));
+        Ok(())
+    }
 }
 
 fn format_missing(
@@ -93,6 +125,7 @@ fn read_all(config: &Config, host: &Host) -> Result<Formatted, FormatError> {
         cluster_id: metadata.0,
         metadata_directory: metadata.1,
         log_directories,
+        unusable: Vec::new(),
         bootstrap: bootstrap.unwrap_or_else(Bootstrap::unwritten),
     })
 }

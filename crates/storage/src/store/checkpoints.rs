@@ -161,7 +161,7 @@ pub(crate) fn write(
     let mut persisted = lock(&directory.persisted);
     let kept = lock(&directory.kept).clone();
     let retain = |offsets: &Offsets| -> Offsets {
-        let kept = offsets.iter().filter(|(name, _)| kept.contains(*name));
+        let kept = offsets.iter().filter(|(name, _)| kept.contains_key(*name));
         kept.map(|(name, offset)| (name.clone(), *offset)).collect()
     };
     let mut next = persisted.clone();

@@ -1,20 +1,21 @@
 //! Opening a store: lock, look, recover, start the writers.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use millrace_host::Disk;
 use millrace_host::disk::OpenMode;
-use millrace_model::{BrokerEpoch, Offset, PartitionId, TopicName};
+use millrace_model::{BrokerEpoch, DirectoryId, Offset, PartitionId, TopicName};
 use tokio::sync::Notify;
 
-use super::{Inner, Open, RecoveryReport, Store, ticker};
+use super::unopened::Waiting;
+use super::{Inner, Lost, Open, RecoveryReport, Store, Unopened, ticker};
 use crate::checkpoint;
 use crate::cleaner::{self, Cleaners};
-use crate::directory::{Directory, Persisted, Shared};
+use crate::directory::{Closed, Directory, Persisted, Shared};
 use crate::error::{FailedLog, StorageError, While};
 use crate::handles::Handles;
 use crate::lock;
@@ -24,7 +25,7 @@ use crate::names::{
     LOCK, LOG_STARTS, PARTITION_METADATA, RECOVERY_POINTS, SOUND, STRAY_DIRECTORY,
 };
 use crate::recover::{self, Known};
-use crate::settings::{LogDirectory, StoreOptions};
+use crate::settings::{LogDirectory, LogSettings, StoreOptions};
 use crate::writer::{Job, Writer, remove_file};
 
 /// A log is told of each time so many have been recovered after a crash.
@@ -36,7 +37,22 @@ struct Found {
     /// The marker of a clean stop, and the epoch in it.
     clean: Option<Option<BrokerEpoch>>,
     /// Names of partition directories.
-    partitions: Vec<(String, TopicName, i32)>,
+    partitions: Vec<Named>,
+}
+
+/// The directory of a partition, by its name.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) topic: TopicName,
+    pub(super) index: i32,
+}
+
+impl Named {
+    /// What checkpoints know it by.
+    pub(super) fn key(&self) -> (TopicName, i32) {
+        (self.topic.clone(), self.index)
+    }
 }
 
 /// The logs of one directory as they are found, by several threads.
@@ -44,7 +60,8 @@ struct Found {
 struct Gathered {
     logs: Vec<(PartitionId, TopicName, State)>,
     failed: Vec<FailedLog>,
-    kept: BTreeSet<(TopicName, i32)>,
+    kept: BTreeMap<(TopicName, i32), Closed>,
+    waiting: Vec<Waiting>,
     scanned: usize,
     cut_bytes: u64,
     done: usize,
@@ -77,18 +94,24 @@ pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryRepor
             Err(error @ StorageError::Locked(_)) => return Err(error),
             Err(error) => {
                 tracing::error!(path = %wanted.path.display(), %error, "cannot use log directory");
-                opening.report.offline.push((wanted.id, error.to_string()));
+                opening.lose(wanted.id, &wanted.path, &error.to_string());
             }
         }
     }
+    opening.lose_all(&options.unusable);
     let Opening {
         mut report,
         directories,
+        lost,
         logs,
         clean,
     } = opening;
+    report.offline = lost
+        .iter()
+        .map(|l| (l.path.clone(), l.why.clone()))
+        .collect();
     if directories.is_empty() {
-        let why: Vec<String> = report.offline.iter().map(|(_, why)| why.clone()).collect();
+        let why: Vec<String> = lost.into_iter().map(|lost| lost.why).collect();
         return Err(StorageError::NoDirectory(why.join("; ")));
     }
     report.logs = logs.len();
@@ -102,6 +125,7 @@ pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryRepor
         shared,
         options,
         directories,
+        lost,
         logs: RwLock::new(logs),
         closed: AtomicBool::new(false),
     });
@@ -119,6 +143,7 @@ pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryRepor
 struct Opening {
     report: RecoveryReport,
     directories: Vec<Open>,
+    lost: Vec<Lost>,
     logs: BTreeMap<PartitionId, Arc<Log>>,
     /// The epoch of each directory's clean stop.
     clean: Vec<Option<BrokerEpoch>>,
@@ -129,6 +154,11 @@ impl Opening {
     async fn add(&mut self, shared: &Arc<Shared>, options: &StoreOptions, found: Found) {
         self.clean.push(found.clean.flatten());
         let (directory, gathered) = recover_all(shared, options, found).await;
+        if directory.is_offline() {
+            // Nothing in it is used, and another process may try its luck.
+            directory.unlock();
+            return self.lose(directory.id, &directory.path, &directory.reason());
+        }
         let writer = start_writer(shared, &directory);
         self.report.scanned_segments += gathered.scanned;
         self.report.cut_bytes += gathered.cut_bytes;
@@ -143,12 +173,27 @@ impl Opening {
                     path: log.path(),
                     why,
                 });
-                lock(&log.directory.kept).insert((log.topic().clone(), id.index));
+                let key = (log.topic().clone(), id.index);
+                lock(&log.directory.kept).insert(key, Closed::Damaged);
             } else {
                 self.logs.insert(id, log);
             }
         }
         self.directories.push(Open { directory, writer });
+    }
+
+    fn lose_all(&mut self, unusable: &[(PathBuf, String)]) {
+        for (path, why) in unusable {
+            self.lose(DirectoryId::default(), path, why);
+        }
+    }
+
+    fn lose(&mut self, id: DirectoryId, path: &Path, why: &str) {
+        self.lost.push(Lost {
+            id,
+            path: path.to_owned(),
+            why: why.to_owned(),
+        });
     }
 }
 
@@ -203,7 +248,11 @@ fn look(disk: &dyn Disk, wanted: &LogDirectory) -> Result<Found, StorageError> {
             let left = path.join(&entry.name);
             disk.remove_directory(&left).doing("removing", &left)?;
         } else if let Some((topic, index)) = names::parse_partition(&entry.name) {
-            partitions.push((entry.name, topic, index));
+            partitions.push(Named {
+                name: entry.name,
+                topic,
+                index,
+            });
         } else if !entry.name.ends_with(STRAY_DIRECTORY) {
             tracing::debug!(name = entry.name, "not a partition's directory");
         }
@@ -218,11 +267,14 @@ fn look(disk: &dyn Disk, wanted: &LogDirectory) -> Result<Found, StorageError> {
         offline: OnceLock::new(),
         full: AtomicBool::new(false),
         low: AtomicBool::new(false),
+        told_full: AtomicBool::new(false),
         free_bytes: AtomicU64::new(u64::MAX),
         queued_bytes: AtomicUsize::new(0),
         room: Notify::new(),
         persisted: Mutex::new(persisted),
         kept: Mutex::default(),
+        unopened: Mutex::default(),
+        awaits_room: AtomicBool::new(false),
         unborn: Mutex::default(),
         writing_epochs: Mutex::default(),
         starts_moved: AtomicBool::new(false),
@@ -271,19 +323,17 @@ async fn recover_all(
             let tasks = shared.host.tasks.clone();
             let work = move || loop {
                 let next = lock(&queue).pop_front();
-                let Some((name, topic, index)) = next else {
+                let Some(named) = next.filter(|_| !directory.is_offline()) else {
                     return;
                 };
-                let opened = open_one(
-                    &shared,
-                    &directory,
-                    clean.is_some(),
-                    &name,
-                    &topic,
-                    index,
-                    &settings,
-                );
-                gather(&directory, &gathered, (name, topic, index), opened, total);
+                let clean = clean.is_some();
+                let opened = open_one(&shared, &directory, clean, &named, &settings);
+                if let Err((_, error)) = &opened
+                    && error.is_of_disk()
+                {
+                    return directory.fail(&shared, error.to_string());
+                }
+                gather(&directory, &gathered, (named, clean), opened, total);
             };
             tasks.blocking(work).await;
         };
@@ -295,6 +345,11 @@ async fn recover_all(
     let mut gathered = std::mem::take(&mut *lock(&gathered));
     gathered.logs.sort_by_key(|(id, ..)| *id);
     *lock(&directory.kept) = std::mem::take(&mut gathered.kept);
+    let waiting = std::mem::take(&mut gathered.waiting);
+    directory
+        .awaits_room
+        .store(!waiting.is_empty(), Ordering::Relaxed);
+    *lock(&directory.unopened) = Unopened::new(waiting);
     let (settled, all_opened) = (directory.clone(), gathered.failed.is_empty());
     let (shared, scanned) = (shared.clone(), gathered.scanned > 0);
     let tasks = shared.host.tasks.clone();
@@ -306,6 +361,9 @@ async fn recover_all(
 
 /// Makes what was recovered durable, and notes that the files can be believed.
 fn settle(shared: &Shared, directory: &Directory, scanned: bool, all_opened: bool) {
+    if directory.is_offline() {
+        return;
+    }
     let synced = match (scanned || directory.suspect, directory.can_sync_all) {
         (true, true) => directory.root.sync_filesystem(),
         // The files of each partition were synced when it was opened, but not its own name.
@@ -325,22 +383,23 @@ fn settle(shared: &Shared, directory: &Directory, scanned: bool, all_opened: boo
 }
 
 /// What became of one partition directory.
-enum Opened {
+pub(super) enum Opened {
     Log(PartitionId, Box<recover::Recovered>),
     /// It was being made when the broker stopped, and holds nothing.
     Nothing,
 }
 
-fn open_one(
+/// Opens the log in one partition directory; `clean` after a stop in order.
+pub(super) fn open_one(
     shared: &Shared,
     directory: &Directory,
     clean: bool,
-    name: &str,
-    topic: &TopicName,
-    index: i32,
-    settings: &Arc<crate::settings::LogSettings>,
+    named: &Named,
+    settings: &Arc<LogSettings>,
 ) -> Result<Opened, (Option<PartitionId>, StorageError)> {
     let disk = shared.host.disk.as_ref();
+    let Named { name, topic, index } = named;
+    let index = *index;
     let path = directory.path.join(name);
     let identity = path.join(PARTITION_METADATA);
     let text = checkpoint::read_identity(disk, &identity).map_err(|error| (None, error))?;
@@ -442,7 +501,7 @@ fn sync_files(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
 fn gather(
     directory: &Directory,
     gathered: &Mutex<Gathered>,
-    (name, topic, index): (String, TopicName, i32),
+    (named, clean): (Named, bool),
     opened: Result<Opened, (Option<PartitionId>, StorageError)>,
     total: usize,
 ) {
@@ -453,12 +512,20 @@ fn gather(
         Ok(Opened::Log(id, recovered)) => {
             gathered.scanned += recovered.scanned;
             gathered.cut_bytes += recovered.cut_bytes;
-            gathered.logs.push((id, topic, recovered.state));
+            gathered.logs.push((id, named.topic, recovered.state));
         }
         Err((id, error)) => {
-            let (path, why) = (directory.path.join(name), error.to_string());
+            let (path, why) = (directory.path.join(&named.name), error.to_string());
             tracing::error!(path = %path.display(), why, "cannot open a partition");
-            gathered.kept.insert((topic, index));
+            let no_room = matches!(error, StorageError::NoSpace);
+            let closed = match no_room {
+                true => Closed::NoRoom,
+                false => Closed::Damaged,
+            };
+            gathered.kept.insert(named.key(), closed);
+            if no_room {
+                gathered.waiting.push(Waiting { id, named, clean });
+            }
             gathered.failed.push(FailedLog { id, path, why });
         }
     }

@@ -14,6 +14,7 @@ use crate::directory::Directory;
 use crate::error::StorageError;
 use crate::lock;
 use crate::log::Log;
+use crate::names::LOCK;
 use crate::space;
 use crate::trash;
 use crate::writer::Job;
@@ -91,7 +92,7 @@ pub(super) async fn run(store: Weak<Inner>) {
         };
         tick(&inner, work, now).await;
         next = due.first().min(now + IDLE_TICK);
-        for open in &inner.directories {
+        for open in inner.working() {
             next = match open.directory.is_full() {
                 true => next.min(now + TICK),
                 false => next.min(lock(&open.directory.trash).next_due().unwrap_or(next)),
@@ -110,11 +111,14 @@ fn is_due(due: &mut Instant, interval: Duration, now: Instant) -> bool {
 
 async fn tick(inner: &Arc<Inner>, work: Work, now: Instant) {
     let tasks = &inner.shared.host.tasks;
-    for open in &inner.directories {
-        let (shared, directory) = (inner.shared.clone(), open.directory.clone());
+    for open in inner.working() {
+        let (worker, looked_at) = (inner.clone(), open.clone());
         tasks
-            .blocking(move || space::look(&shared, &directory))
+            .blocking(move || worker.look_after(&looked_at, now))
             .await;
+        if open.directory.is_offline() {
+            continue;
+        }
         let doomed = match open.directory.is_full() {
             true => lock(&open.directory.trash).take_all(),
             false => lock(&open.directory.trash).take_due(now),
@@ -154,9 +158,21 @@ async fn tick(inner: &Arc<Inner>, work: Work, now: Instant) {
 }
 
 impl Inner {
+    /// Sees whether a directory is still there, and how much room it has.
+    fn look_after(&self, open: &Open, now: Instant) {
+        let directory = &open.directory;
+        if !self.shared.host.disk.exists(&directory.path.join(LOCK)) {
+            let why = format!("{} is not there any more", directory.path.display());
+            return directory.fail(&self.shared, why);
+        }
+        space::look(&self.shared, directory);
+        self.open_waiting(open, now);
+        directory.tell_room(&self.shared);
+    }
+
     /// Deletes what is too old or too much of the logs for which `which` holds.
     pub(crate) fn retain(&self, now: Timestamp, which: impl Fn(&Log) -> bool) {
-        for open in &self.directories {
+        for open in self.working() {
             let mut moved = Vec::new();
             for log in self.logs_of(&open.directory) {
                 if !which(&log) {

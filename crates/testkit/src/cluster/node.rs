@@ -79,7 +79,7 @@ impl<'a> Layout<'a> {
         id as usize <= self.options.controllers.unwrap_or(self.options.nodes)
     }
 
-    fn properties(&self, id: NodeId, data: &Path) -> Properties {
+    fn properties(&self, id: NodeId, data: &str) -> Properties {
         let ports = self.ports[&id];
         let brokers = self.options.nodes;
         let factor = brokers.min(3);
@@ -106,7 +106,7 @@ impl<'a> Layout<'a> {
             .with("inter.broker.listener.name", "INTERNAL")
             .with("controller.listener.names", "CONTROLLER")
             .with("listener.security.protocol.map", protocols)
-            .with("log.dirs", data.display())
+            .with("log.dirs", data)
             .with("default.replication.factor", factor)
             .with("min.insync.replicas", in_sync)
             .with("offsets.topic.replication.factor", factor)
@@ -147,6 +147,7 @@ pub struct Node {
     ports: Ports,
     folder: PathBuf,
     data: PathBuf,
+    more_data: Vec<PathBuf>,
     properties: Properties,
     system: System,
     links: Links,
@@ -164,13 +165,18 @@ impl Node {
         fs::create_dir_all(&folder).expect("the cluster's directory is ours");
         let given = layout.options.data.get(&id);
         let data = given.cloned().unwrap_or_else(|| folder.join("data"));
-        let properties = layout.properties(id, &data);
+        let more = layout.options.more_data.get(&id);
+        let more_data = more.cloned().unwrap_or_default();
+        let all = std::iter::once(&data).chain(&more_data);
+        let all: Vec<String> = all.map(|path| path.display().to_string()).collect();
+        let properties = layout.properties(id, &all.join(","));
         properties.write(&folder.join("server.properties"));
         Node {
             id,
             ports: layout.ports[&id],
             folder,
             data,
+            more_data,
             properties,
             system: layout.options.system.clone(),
             links: layout.links.clone(),
@@ -224,9 +230,18 @@ impl Node {
         self.ports.controller
     }
 
-    /// `log.dirs`.
+    /// The first of `log.dirs`, where the metadata is.
     pub fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// Where this node has a partition of this name, `topic-0` for instance; where it would be in
+    /// the first of its directories if it is in none.
+    pub fn partition(&self, name: &str) -> PathBuf {
+        let all = std::iter::once(&self.data).chain(&self.more_data);
+        let mut places = all.map(|path| path.join(name));
+        let found = places.find(|path| path.is_dir());
+        found.unwrap_or_else(|| self.data.join(name))
     }
 
     /// Where `server.properties` lies.

@@ -154,6 +154,7 @@ fn broker_message(broker: &broker::Broker) -> super::Node {
         fenced: broker.fenced,
         shutting_down: broker.shutting_down,
         registered_at: broker.registered_at.get(),
+        short: join(&broker.short),
     }
 }
 
@@ -315,6 +316,7 @@ impl Reader<'_> {
             fenced: node.fenced,
             shutting_down: node.shutting_down,
             registered_at: ImageVersion(node.registered_at),
+            short: self.directories(&node.short)?,
             unknown: self.unknown(super::NODE_TAGS)?,
         })
     }
