@@ -27,6 +27,8 @@ mod follower_disk_wiped;
 mod follower_killed_while_acks_all;
 #[path = "cluster/follower_misses_several_epochs.rs"]
 mod follower_misses_several_epochs;
+#[path = "cluster/lag_of_a_group_away_from_its_coordinator.rs"]
+mod lag_of_a_group_away_from_its_coordinator;
 #[path = "cluster/last_replica_standing.rs"]
 mod last_replica_standing;
 #[path = "cluster/leader_killed_while_acks_all.rs"]

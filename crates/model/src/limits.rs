@@ -34,6 +34,10 @@ pub const PEER_CONNECTION_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
 /// Largest gRPC message between brokers: a window's worth of batches and a snapshot chunk fit.
 pub const MAX_PEER_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
+/// Partitions that a broker asks another one about at once, to learn where their logs end: the
+/// question and its answer stay below a megabyte.
+pub const MAX_ENDS_ASKED: usize = 10_000;
+
 /// Requests of one connection that may be under way at once; further ones wait in the socket.
 /// Kafka's clients have five (idempotent producers) to some dozens (librdkafka) on the way.
 pub const MAX_REQUESTS_IN_FLIGHT: usize = 64;

@@ -16,6 +16,7 @@
 
 mod clock;
 pub mod core;
+mod ends;
 mod failure;
 mod metrics;
 mod options;

@@ -29,7 +29,7 @@ const CONTROLLER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// All replicas of one broker; cheap to clone.
 #[derive(Clone)]
-pub struct Replicas(Arc<Shared>);
+pub struct Replicas(pub(crate) Arc<Shared>);
 
 /// What a [`millrace_storage::Store`] tells; made before the store, and bound to the replicas when
 /// they start. Nothing is lost before: a replica that opens its log looks where it stands.

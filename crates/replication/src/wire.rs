@@ -23,6 +23,14 @@ pub(crate) fn partition(topic: &Bytes, index: i32) -> Option<PartitionId> {
     })
 }
 
+/// How messages name a partition.
+pub(crate) fn name(id: PartitionId) -> proto::PartitionName {
+    proto::PartitionName {
+        topic: topic(id),
+        partition: id.index,
+    }
+}
+
 pub(crate) fn from_join(id: PartitionId, join: &Join) -> proto::Join {
     proto::Join {
         topic: topic(id),

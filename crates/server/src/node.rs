@@ -60,7 +60,7 @@ pub struct BrokerParts {
 impl Node {
     /// The newest metadata this node has applied.
     pub fn image(&self) -> Arc<Image> {
-        self.quorum.images().borrow().clone()
+        self.quorum.image()
     }
 
     /// The settings of this moment: those it was started with, and what was changed since.

@@ -12,6 +12,7 @@ use millrace_rpc::{Call, Calls, Messages, Outgoing, Routes};
 
 use super::Session;
 use crate::core::message::{Refuse, StreamId, Why};
+use crate::ends;
 use crate::replica::{Reply, Todo};
 use crate::shared::Shared;
 use crate::wire;
@@ -58,6 +59,11 @@ impl Calls for Service {
             match call.method.as_str() {
                 "Follow" => self.follow(introduced(call).await?),
                 "CatchUp" => self.catch_up(introduced(call).await?),
+                ends::METHOD => {
+                    let answer = ends::answer(&self.0, call.messages);
+                    let answer = tokio::time::timeout(HELLO_PATIENCE, answer).await;
+                    answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no question in time")))
+                }
                 other => Err(Status::unimplemented(format!("there is no call {other}"))),
             }
         })

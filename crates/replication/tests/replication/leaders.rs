@@ -1,6 +1,7 @@
 //! Leaders that change, and those that do not know it yet.
 
-use millrace_model::{BrokerId, LeaderEpoch};
+use millrace_model::limits::MAX_ENDS_ASKED;
+use millrace_model::{BrokerId, LeaderEpoch, Offset};
 use millrace_replication::{Acks, AppendFailure, Role};
 use millrace_storage::AppendError;
 
@@ -151,5 +152,26 @@ fn a_batch_repeated_at_the_next_leader_is_known_there() {
         let log = cluster.wait_to_agree(0, &[2, 1, 3]).await;
         let expected: Vec<_> = (0..5).map(|n| format!("value {n}")).collect();
         assert_eq!(values(&log), expected);
+    });
+}
+
+#[test]
+fn who_has_no_replica_asks_the_leader_where_a_log_ends() {
+    run(async {
+        let cluster = Cluster::started(Setup::default(), 3).await;
+        cluster.create(0, &[1, 2], &[1, 2], 2).await;
+        let produced = cluster.produce(1, 0, batch(b"one"), Acks::All);
+        produced.await.unwrap();
+        let asks = &cluster.broker(3).replicas;
+        let ids = [partition(7), partition(0)];
+        let ends = asks.ends_at(BrokerId(1), &ids).await;
+        assert_eq!(ends, [None, Some(Offset(1))]);
+        // Who only follows, or is not there, does not say.
+        assert_eq!(asks.ends_at(BrokerId(2), &ids).await, [None, None]);
+        assert_eq!(asks.ends_at(BrokerId(9), &ids).await, [None, None]);
+        let many = vec![partition(0); MAX_ENDS_ASKED + 5];
+        let told = asks.ends_at(BrokerId(1), &many).await;
+        assert_eq!(told.len(), many.len());
+        assert_eq!(told.iter().flatten().count(), MAX_ENDS_ASKED);
     });
 }

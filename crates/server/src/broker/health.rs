@@ -1,11 +1,12 @@
 //! What the HTTP listener tells of a node.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use millrace_metadata::Image;
-use millrace_model::PartitionId;
+use millrace_model::{BrokerId, Offset, PartitionId};
 use tokio::sync::watch;
 
 use crate::http::Health;
@@ -75,15 +76,18 @@ impl NodeHealth {
                 if groups.lags.len() >= most {
                     break;
                 }
-                let end = end_of(&image, broker, &topic, index);
                 groups.lags.push(GroupLag {
-                    lag: end.map(|end| (end - offset).max(0)),
                     group,
                     topic,
                     partition: index,
                     offset,
+                    lag: None,
                 });
             }
+        }
+        let ends = ends_of(&image, broker, &groups.lags).await;
+        for (lag, end) in groups.lags.iter_mut().zip(ends) {
+            lag.lag = end.map(|end| (end.get() - lag.offset).max(0));
         }
         groups
     }
@@ -139,15 +143,39 @@ impl NodeHealth {
     }
 }
 
-/// How long the shards of groups may take to say how they are.
+/// How long the shards of groups, and the leaders of what they read, may take to say how they are.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The high watermark of a partition, as far as a replica here knows it.
-fn end_of(image: &Image, broker: &BrokerParts, topic: &str, index: i32) -> Option<i64> {
-    let topic = image.topic_named(topic)?.id;
-    let replica = broker.replicas.get(PartitionId { topic, index })?;
-    let offsets = replica.offsets(None, true).ok()?;
-    Some(offsets.high_watermark.get())
+/// Where the partitions end that groups have come so far with: by a replica here, else by their
+/// leaders, of which each is asked once.
+async fn ends_of(image: &Image, broker: &BrokerParts, lags: &[GroupLag]) -> Vec<Option<Offset>> {
+    let mut ends = vec![None; lags.len()];
+    let mut elsewhere: BTreeMap<BrokerId, (Vec<usize>, Vec<PartitionId>)> = BTreeMap::new();
+    for (place, lag) in lags.iter().enumerate() {
+        let Some(topic) = image.topic_named(&lag.topic) else {
+            continue;
+        };
+        let (topic, index) = (topic.id, lag.partition);
+        let id = PartitionId { topic, index };
+        if let Some(replica) = broker.replicas.get(id) {
+            let offsets = replica.offsets(None, true).ok();
+            ends[place] = offsets.map(|offsets| offsets.high_watermark);
+        } else if let Some(leader) = image.partition(id).and_then(|of| of.leader) {
+            let (places, ids) = elsewhere.entry(leader).or_default();
+            places.push(place);
+            ids.push(id);
+        }
+    }
+    let asked = elsewhere.iter().map(|(leader, (places, ids))| async move {
+        let told = tokio::time::timeout(PATIENCE, broker.replicas.ends_at(*leader, ids)).await;
+        (places, told.unwrap_or_default())
+    });
+    for (places, told) in join_all(asked).await {
+        for (place, end) in places.iter().zip(told) {
+            ends[*place] = end;
+        }
+    }
+    ends
 }
 
 fn count(number: usize) -> i64 {

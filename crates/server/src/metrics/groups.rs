@@ -51,7 +51,7 @@ pub struct GroupLag {
     pub partition: i32,
     /// What the group has committed.
     pub offset: i64,
-    /// How many records it has not read; none where this broker has no replica of the partition.
+    /// How many records it has not read; none where that could not be learned.
     pub lag: Option<i64>,
 }
 
