@@ -1,6 +1,7 @@
 //! What a process uses of the machine, from /proc.
 
 use std::fs;
+use std::time::Duration;
 
 /// Resident memory in bytes; zero when the process is gone.
 pub fn resident_bytes(pid: u32) -> u64 {
@@ -8,6 +9,18 @@ pub fn resident_bytes(pid: u32) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
+}
+
+/// Processor time of all threads of a process since its start, their system calls included; zero
+/// when it is gone.
+pub fn cpu_time(pid: u32) -> Duration {
+    // What Linux counts in for users is a hundredth of a second, on every architecture.
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let fields = after_name.split(' ').skip(11).take(2);
+    let ticks = fields.filter_map(|field| field.parse::<u32>().ok());
+    ticks.map(|ticks| TICK * ticks).sum()
 }
 
 /// How many descriptors a process holds open.

@@ -89,7 +89,9 @@ impl System {
                 let log4j = kit.join("server-log4j2.yaml");
                 let mut command = self.class("kafka.Kafka");
                 command.arg(properties);
-                command.env("KAFKA_HEAP_OPTS", "-Xms256m -Xmx512m");
+                if std::env::var_os("KAFKA_HEAP_OPTS").is_none() {
+                    command.env("KAFKA_HEAP_OPTS", "-Xms256m -Xmx512m");
+                }
                 command.env("KAFKA_JVM_PERFORMANCE_OPTS", "-XX:+UseG1GC");
                 command.env(
                     "KAFKA_LOG4J_OPTS",
