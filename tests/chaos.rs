@@ -1,9 +1,11 @@
 //! Minutes of faults drawn by a seed, under load from stock clients; at the end everything is healed,
-//! read back and judged.
+//! read back and judged. Beside them, coordinators of groups that die all the time.
 //!
 //! `CHAOS_MINUTES` says how long, `CHAOS_SEED` which faults; the seed is printed. Real processes do
 //! not repeat exactly, but the same seed draws the same faults at the same times.
 
+#[path = "chaos/coordinators.rs"]
+mod coordinators;
 #[path = "chaos/fault.rs"]
 mod fault;
 
@@ -26,7 +28,7 @@ fn faults_drawn_by_a_seed() {
         .duration_since(UNIX_EPOCH)
         .expect("it is after 1970");
     let seed = number("CHAOS_SEED").unwrap_or(now.as_secs());
-    let minutes = number("CHAOS_MINUTES").unwrap_or(1);
+    let minutes = minutes();
     say(&format!("CHAOS_SEED={seed} CHAOS_MINUTES={minutes}"));
     let mut chance = Chance::of(seed);
     let mut run = Run::start(
@@ -47,6 +49,11 @@ fn faults_drawn_by_a_seed() {
     }
     report::line(format!("chaos: {faults} faults drawn by seed {seed}"));
     run.finish().expect_sound();
+}
+
+/// How long faults go on.
+fn minutes() -> u64 {
+    number("CHAOS_MINUTES").unwrap_or(1)
 }
 
 /// What was drawn stands in the output of a failed test.

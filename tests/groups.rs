@@ -8,7 +8,7 @@ mod offsets;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use millrace_testkit::admin::NodeId;
+use millrace_testkit::admin::{NewTopic, NodeId};
 use millrace_testkit::{Cluster, wait};
 
 pub use members::{Client, Members, Protocol};
@@ -69,12 +69,48 @@ impl GroupRun {
         }
     }
 
+    /// A topic of this name with six partitions, and three members of librdkafka in this process that
+    /// share it and have come some way.
+    pub fn of_three(cluster: &Cluster, topic: &str, protocol: Protocol) -> GroupRun {
+        const PARTITIONS: usize = 6;
+        let replicas = [vec![1, 2, 3], vec![2, 3, 1], vec![3, 1, 2]];
+        let new = NewTopic {
+            name: topic,
+            partitions: PARTITIONS as i32,
+            replication: 3,
+            assignment: (0..PARTITIONS).map(|i| replicas[i % 3].clone()).collect(),
+            configs: Vec::new(),
+        };
+        wait::until("the topic to be made", PATIENCE, || {
+            cluster.admin().create_topic(&new)
+        });
+        cluster.wait_in_sync(topic, PATIENCE);
+        let partitions = PARTITIONS as i32;
+        let mut run = GroupRun::start(cluster, topic, partitions, Client::Local, protocol);
+        for _ in 0..3 {
+            run.add(1);
+        }
+        run.wait_shared(3);
+        run.wait_progress(20);
+        run
+    }
+
+    /// The topic that it reads.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
     /// Starts a process with so many members.
     pub fn add(&mut self, count: u32) {
+        self.add_with(self.protocol, count);
+    }
+
+    /// The same with members that speak another protocol.
+    pub fn add_with(&mut self, protocol: Protocol, count: u32) {
         let members = Members::start(
             self.client,
             [&self.bootstrap, &self.topic, &self.group],
-            self.protocol,
+            protocol,
             self.next,
             count,
         );
@@ -94,6 +130,13 @@ impl GroupRun {
         let mut last = self.members.pop().expect("there are members");
         last.stop();
         self.gone.push(last);
+    }
+
+    /// The same with the one that was started first.
+    pub fn stop_first(&mut self) {
+        let mut first = self.members.remove(0);
+        first.stop();
+        self.gone.push(first);
     }
 
     /// Waits until every partition has been committed further than now by `more` records.

@@ -7,5 +7,7 @@ mod batches;
 mod connections;
 #[path = "hostile/frames.rs"]
 mod frames;
+#[path = "hostile/groups.rs"]
+mod groups;
 #[path = "hostile/starts.rs"]
 mod starts;

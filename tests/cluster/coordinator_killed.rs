@@ -4,39 +4,15 @@
 
 use std::time::{Duration, SystemTime};
 
-use millrace_testkit::admin::NewTopic;
 use millrace_testkit::{Cluster, Options};
-use millrace_tests::groups::{Client, GroupRun, Protocol};
+use millrace_tests::groups::{GroupRun, Protocol};
 use millrace_tests::report;
 
 const MINUTE: Duration = Duration::from_secs(60);
-const PARTITIONS: usize = 6;
-
-fn start(cluster: &Cluster, topic: &str, protocol: Protocol) -> GroupRun {
-    let replicas = [vec![1, 2, 3], vec![2, 3, 1], vec![3, 1, 2]];
-    let new = NewTopic {
-        name: topic,
-        partitions: PARTITIONS as i32,
-        replication: 3,
-        assignment: (0..PARTITIONS).map(|i| replicas[i % 3].clone()).collect(),
-        configs: Vec::new(),
-    };
-    millrace_testkit::wait::until("the topic to be made", MINUTE, || {
-        cluster.admin().create_topic(&new)
-    });
-    cluster.wait_in_sync(topic, MINUTE);
-    let mut run = GroupRun::start(cluster, topic, PARTITIONS as i32, Client::Local, protocol);
-    for _ in 0..3 {
-        run.add(1);
-    }
-    run.wait_shared(3);
-    run.wait_progress(20);
-    run
-}
 
 fn coordinators_die(protocol: Protocol, name: &str) {
     let mut cluster = Cluster::start(&Options::three());
-    let run = start(&cluster, name, protocol);
+    let run = GroupRun::of_three(&cluster, name, protocol);
     for round in 1..=3 {
         let coordinator = run.coordinator(&cluster);
         cluster.kill(coordinator);
@@ -74,7 +50,7 @@ fn coordinator_killed_under_a_consumer_group() {
 #[test]
 fn brokers_restart_in_turn_under_a_group() {
     let mut cluster = Cluster::start(&Options::three());
-    let run = start(&cluster, "restarts", Protocol::Cooperative);
+    let run = GroupRun::of_three(&cluster, "restarts", Protocol::Cooperative);
     for id in cluster.ids() {
         cluster.stop(id);
         run.wait_progress(20);

@@ -34,16 +34,59 @@ pub const CASES: &[Case] = &[
     ("group_of_kafka_python", |bench| {
         life(bench, "kp-eager", Client::KafkaPython, Protocol::Eager);
     }),
+    (
+        "group_of_java_moves_to_the_consumer_protocol_and_back",
+        migration,
+    ),
 ];
 
-/// One member, then five; one is killed; the coordinator is killed; two members are left; every
-/// broker restarts in turn.
-fn life(bench: &mut Bench, name: &str, client: Client, protocol: Protocol) {
+/// A topic that members of a group share.
+fn start(bench: &Bench, name: &str, client: Client, protocol: Protocol) -> GroupRun {
     let topic = format!("group-{name}");
     let replicas = [vec![1, 2, 3], vec![2, 3, 1], vec![3, 1, 2]];
     let assignment = (0..PARTITIONS).map(|index| replicas[index % 3].clone());
     bench.make_topic(&topic, assignment.collect(), Vec::new());
-    let mut run = GroupRun::start(&bench.cluster, &topic, PARTITIONS as i32, client, protocol);
+    GroupRun::start(&bench.cluster, &topic, PARTITIONS as i32, client, protocol)
+}
+
+/// `group.protocol` is changed at one member after the other while they work, and back again, as
+/// Kafka's documentation of the upgrade tells operators to do.
+fn migration(bench: &mut Bench) {
+    let mut run = start(bench, "moving", Client::Java, Protocol::Cooperative);
+    for _ in 0..3 {
+        run.add(1);
+    }
+    run.wait_shared(3);
+    run.wait_progress(20);
+    expect_type(bench, &run.group, "Classic");
+    for (protocol, after) in [
+        (Protocol::Consumer, "Consumer"),
+        (Protocol::Eager, "Classic"),
+    ] {
+        for _ in 0..3 {
+            run.stop_first();
+            run.add_with(protocol, 1);
+            run.wait_shared(3);
+            run.wait_progress(20);
+        }
+        expect_type(bench, &run.group, after);
+    }
+    run.finish().expect_sound();
+}
+
+/// Wants the stock tool to list the group as one of this type.
+fn expect_type(bench: &mut Bench, group: &str, wanted: &str) {
+    let listed = bench.run("kafka-consumer-groups.sh", "--list --type");
+    let listed = listed.expect_success().output;
+    let line = listed.lines().find(|line| line.starts_with(group));
+    let line = line.unwrap_or_else(|| panic!("no {group} in {listed}"));
+    assert!(line.trim_end().ends_with(wanted), "{line}");
+}
+
+/// One member, then five; one is killed; the coordinator is killed; two members are left; every
+/// broker restarts in turn.
+fn life(bench: &mut Bench, name: &str, client: Client, protocol: Protocol) {
+    let mut run = start(bench, name, client, protocol);
     run.add(1);
     run.wait_shared(1);
     run.wait_progress(20);
@@ -64,14 +107,14 @@ fn life(bench: &mut Bench, name: &str, client: Client, protocol: Protocol) {
     ));
     run.wait_progress(20);
     bench.cluster.restart(coordinator);
-    bench.cluster.wait_in_sync(&topic, MINUTE);
+    bench.cluster.wait_in_sync(run.topic(), MINUTE);
     run.stop_last();
     run.wait_shared(2);
     for id in bench.cluster.ids() {
         bench.cluster.stop(id);
         run.wait_progress(5);
         bench.cluster.restart(id);
-        bench.cluster.wait_in_sync(&topic, MINUTE);
+        bench.cluster.wait_in_sync(run.topic(), MINUTE);
     }
     run.wait_shared(2);
     run.wait_progress(20);

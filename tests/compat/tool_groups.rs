@@ -17,6 +17,7 @@ pub const CASES: &[Case] = &[
         "groups_tool_moves_offsets_and_describes",
         moves_and_describes,
     ),
+    ("groups_tool_moves_offsets_for_real", moves_for_real),
     ("groups_tool_tells_of_live_groups", live_groups),
     ("groups_tool_deletes_and_is_refused", deletes),
     ("kafkas_tools_read_the_offsets_topic", offsets_topic),
@@ -123,6 +124,58 @@ fn moves_and_describes(bench: &mut Bench) {
         .run("kafka-groups.sh", "--list --consumer")
         .expect_success();
     assert!(listed.output.contains("mover"), "{}", listed.output);
+}
+
+/// All ways to move a group's offset, done by the stock tool and by our own, and looked at
+/// afterwards; each begins at offset 4 of ten.
+fn moves_for_real(bench: &mut Bench) {
+    fill(bench, "really");
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let [plan, exported] = ["plan", "exported"].map(|name| folder.path().join(name));
+    fs::write(&plan, "really,0,7\n").expect("it can be written");
+    let group = "--reset-offsets --group real-mover";
+    let to_four = format!("{group} --topic really --to-offset 4 --execute");
+    for by_own in [false, true] {
+        let mut run = |arguments: &str| match (by_own, own(bench, arguments)) {
+            (true, Some(command)) => Some(finish(command, MINUTE)),
+            (true, None) => None,
+            (false, _) => Some(bench.run(TOOL, arguments).expect_success().output),
+        };
+        for (way, expected) in [
+            ("--topic really --to-earliest", 0),
+            ("--topic really:0 --to-latest", 10),
+            ("--all-topics --to-current", 4),
+            ("--topic really --to-offset 3", 3),
+            ("--topic really --shift-by -2", 2),
+            ("--topic really --shift-by 100", 10),
+            ("--topic really --by-duration P1D", 0),
+            ("--topic really --to-datetime 2000-01-01T00:00:00.000", 0),
+            (&format!("--from-file {}", plan.display()), 7),
+        ] {
+            let Some(_) = run(&to_four) else {
+                return;
+            };
+            run(&format!("{group} {way} --dry-run"));
+            let committed = |said: String| {
+                let row = said.lines().find(|line| line.contains(" really "));
+                let cell = row.and_then(|row| row.split_whitespace().nth(3)?.parse::<i64>().ok());
+                cell.unwrap_or_else(|| panic!("no offset in {said}"))
+            };
+            let describe = "--describe --group real-mover";
+            let before = run(describe).map(committed);
+            assert_eq!(before, Some(4), "{way} only dry: by our own tool: {by_own}");
+            run(&format!("{group} {way} --execute"));
+            let after = run(describe).map(committed);
+            assert_eq!(after, Some(expected), "{way}, by our own tool: {by_own}");
+        }
+        // What one run exports another takes back.
+        let way = "--topic really --to-offset 6 --export --dry-run";
+        let lines = run(&format!("{group} {way}")).unwrap_or_default();
+        fs::write(&exported, lines.trim_start()).expect("it can be written");
+        let from = format!("{group} --from-file {} --execute", exported.display());
+        let said = run(&from).unwrap_or_default();
+        assert!(said.contains(" 6"), "{lines}\n{said}");
+    }
 }
 
 /// A group with a member, by both protocols: what is shown of it, but for the member's id.

@@ -131,6 +131,37 @@ async fn a_group_has_settings_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expression_that_is_none_is_refused_and_others_are_resolved() {
+    let node = TestNode::start(ALONE).await;
+    let mut wire = node.connect().await;
+    let topic = create(&mut wire, "logs-eu", 1).await;
+    create(&mut wire, "other", 1).await;
+    find(&mut wire, "g").await;
+    let mut request = ConsumerGroupHeartbeatRequest {
+        group_id: "g".to_owned(),
+        member_id: Uuid([9; 16]).to_string(),
+        rebalance_timeout_ms: 10_000,
+        topic_partitions: Some(Vec::new()),
+        ..Default::default()
+    };
+    // The last two are Java's and not RE2's: linear matching has no such thing.
+    for bad in ["logs-(", "*", "[z-a]", "(?=logs)", "(a)\\1"] {
+        request.subscribed_topic_regex = Some(bad.to_owned());
+        let refused: ConsumerGroupHeartbeatResponse = wire.ask(1, &request).await;
+        let got = code(refused.error_code);
+        assert_eq!(got, ErrorCode::InvalidRegularExpression, "{bad}");
+        let words = refused.error_message.unwrap_or_default();
+        assert!(words.contains(bad), "{words}");
+    }
+    request.subscribed_topic_regex = Some("logs-[[:alpha:]]+".to_owned());
+    let joined: ConsumerGroupHeartbeatResponse = wire.ask(1, &request).await;
+    assert_eq!(code(joined.error_code), ErrorCode::None, "{joined:?}");
+    let assigned = joined.assignment.unwrap().topic_partitions;
+    assert_eq!(assigned.len(), 1, "{assigned:?}");
+    assert_eq!(assigned[0].topic_id, topic);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_tell_of_groups_and_their_lag() {
     let properties = format!("{ALONE}millrace.metrics.group.lags=2\n");
     let properties = properties + "millrace.http.listener=127.0.0.1:0\n";
