@@ -16,6 +16,9 @@ const BEAT: Duration = Duration::from_secs(1);
 /// Rounds without news after which a group counts as settled.
 const QUIET_ROUNDS: u32 = 3;
 
+/// What a coordinator answers that has not begun yet.
+const NOT_YET: [i16; 3] = [14, 15, 16];
+
 /// Connections to each broker.
 const CONNECTIONS: usize = 8;
 
@@ -74,6 +77,12 @@ impl Consumer {
     pub fn take(&mut self, frame: &[u8]) -> Told {
         let answer =
             frames::answer::<ConsumerGroupHeartbeatRequest>(frame, frames::CONSUMER_VERSION);
+        if self.epoch == 0 && NOT_YET.contains(&answer.error_code) {
+            return Told {
+                news: true,
+                next_beat: Duration::from_millis(10),
+            };
+        }
         assert_eq!(answer.error_code, 0, "{self:?} was told {answer:?}");
         self.news = answer.assignment.map(|assignment| {
             let topics = assignment.topic_partitions.into_iter();
@@ -161,7 +170,7 @@ pub fn gather(bed: &Bed, groups: &[String], size: usize, topic: &str) -> Vec<Con
         let frame = frames::consumer_join(&member.group, &member.member, topic);
         lines.send(number, member.port, &frame);
     }
-    settle(&mut lines, &mut members);
+    settle(&mut lines, &mut members, topic);
     members
 }
 
@@ -173,7 +182,7 @@ pub fn lines_of(bed: &Bed) -> Lines {
 }
 
 /// Has everybody beat until nobody hears anything new.
-fn settle(lines: &mut Lines, members: &mut [Consumer]) {
+fn settle(lines: &mut Lines, members: &mut [Consumer], topic: &str) {
     let began = Instant::now();
     let mut quiet = 0;
     while quiet < QUIET_ROUNDS {
@@ -187,7 +196,7 @@ fn settle(lines: &mut Lines, members: &mut [Consumer]) {
         }
         quiet = if news == 0 { quiet + 1 } else { 0 };
         for (number, member) in members.iter().enumerate() {
-            lines.send(number, member.port, &member.heartbeat());
+            lines.send(number, member.port, &member.next_frame(topic));
         }
     }
     while lines.waiting() > 0 {

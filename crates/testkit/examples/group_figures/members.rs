@@ -97,12 +97,24 @@ impl Room {
 
     /// Has everybody join, with a subscription of its own for each round.
     pub fn join_all(&mut self, topic: &str, round: u8) {
-        for (number, seat) in self.seats.iter_mut().enumerate() {
+        let joins = self.joins(topic, round);
+        self.join_with(&joins, round);
+    }
+
+    /// The joins of everybody.
+    pub fn joins(&self, topic: &str, round: u8) -> Vec<Vec<u8>> {
+        let seats = self.seats.iter();
+        let joins = seats.map(|seat| frames::join(&seat.member.who, topic, round));
+        joins.collect()
+    }
+
+    /// Has everybody join with what [`Room::joins`] made.
+    pub fn join_with(&mut self, joins: &[Vec<u8>], round: u8) {
+        for (number, (seat, join)) in self.seats.iter_mut().zip(joins).enumerate() {
             seat.round = round;
             seat.settled = false;
             seat.waits_for = Answer::Join;
-            self.mux
-                .send(number, &frames::join(&seat.member.who, topic, round));
+            self.mux.send(number, join);
         }
     }
 
