@@ -61,6 +61,12 @@ impl StoreEvents for Events {
         todo.carry_out(&shared);
     }
 
+    fn relocated(&self, id: PartitionId, directory: DirectoryId) {
+        if let Some(shared) = self.0.get().and_then(Weak::upgrade) {
+            shared.link.opened(id, directory);
+        }
+    }
+
     fn room_changed(&self) {
         if let Some(shared) = self.0.get().and_then(Weak::upgrade) {
             shared.link.room_changed();

@@ -17,7 +17,7 @@ use millrace_storage::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, cleaner_options, log_settings};
+use crate::config::{Config, cleaner_options, log_settings, move_rate};
 use crate::coordinator::{Coordinator, Groups};
 
 /// Keeps the replicas of this broker as the newest image wants them.
@@ -110,6 +110,7 @@ impl Reconciler {
                     );
                 }
                 self.store.set_cleaner(cleaner_options(&config.settings));
+                self.store.set_move_rate(move_rate(&config.settings));
                 self.config = Arc::new(config);
                 self.settings.send_replace(self.config.clone());
             }

@@ -129,7 +129,7 @@ async fn clean_dirtiest(inner: &Arc<Inner>, options: &Arc<CleanerOptions>) -> bo
         }
         Err(Stopped::Failed(error)) => {
             if matches!(error, StorageError::Io { .. }) {
-                log.directory.fail(&inner.shared, error.to_string());
+                log.directory().fail(&inner.shared, error.to_string());
             }
             inner.give_up(&log, &error.to_string());
             false
@@ -182,7 +182,7 @@ async fn clean(
                     }),
                     reply,
                 });
-                let gone = || Err(StorageError::Offline(log.directory.reason()));
+                let gone = || Err(StorageError::Offline(log.directory().reason()));
                 cleaning.replaced(done.await.unwrap_or_else(|_| gone())?);
             }
             Ok(Step::Done(end)) => break end,
@@ -242,7 +242,7 @@ impl Inner {
                 Ok(_) => {}
                 Err(error) if error.is_missing_file() => {}
                 Err(error @ StorageError::Io { .. }) => {
-                    log.directory.fail(&self.shared, error.to_string());
+                    log.directory().fail(&self.shared, error.to_string());
                 }
                 Err(error) => self.give_up(&log, &error.to_string()),
             }

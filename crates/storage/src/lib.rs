@@ -56,6 +56,7 @@ pub use producers::ProducerInfo;
 pub use settings::{
     CleanerOptions, LogDirectory, LogSettings, Packing, StoreEvents, StoreOptions, TimestampType,
 };
+pub use store::moving::{FutureLog, MoveRefusal};
 pub use store::{DirectoryState, RecoveryReport, Store};
 
 /// Locks, also after a panic elsewhere: what is behind our locks is changed in one go.

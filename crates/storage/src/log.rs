@@ -11,7 +11,7 @@ mod state;
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use bytes::Bytes;
 use millrace_host::Worker;
@@ -69,11 +69,19 @@ pub struct Log {
     topic: TopicName,
     /// This log's number in this run, for the handles.
     pub(crate) number: u64,
-    pub(crate) directory: Arc<Directory>,
     pub(crate) shared: Arc<Shared>,
-    writer: Worker<Job>,
+    place: RwLock<Arc<Place>>,
     state: Mutex<State>,
     me: Weak<Log>,
+}
+
+/// Where a log's files are, and who writes them. It changes when the log moves to another
+/// directory; nothing is pending then.
+pub(crate) struct Place {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) writer: Worker<Job>,
+    /// What its open files are known by.
+    pub(crate) files: u64,
 }
 
 impl Log {
@@ -86,13 +94,17 @@ impl Log {
         state: State,
     ) -> Arc<Log> {
         let number = shared.next_log.fetch_add(1, Ordering::Relaxed);
+        let place = Place {
+            directory,
+            writer,
+            files: number,
+        };
         Arc::new_cyclic(|me| Log {
             id,
             topic,
             number,
-            directory,
             shared,
-            writer,
+            place: RwLock::new(Arc::new(place)),
             state: Mutex::new(state),
             me: me.clone(),
         })
@@ -102,9 +114,29 @@ impl Log {
         lock(&self.state)
     }
 
+    pub(crate) fn place(&self) -> Arc<Place> {
+        let place = self.place.read();
+        place.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The log's files are in `directory` from now on; the caller holds what may change the log.
+    pub(crate) fn relocated(&self, directory: Arc<Directory>, writer: Worker<Job>) {
+        let files = self.shared.next_log.fetch_add(1, Ordering::Relaxed);
+        let mut place = self.place.write().unwrap_or_else(PoisonError::into_inner);
+        *place = Arc::new(Place {
+            directory,
+            writer,
+            files,
+        });
+    }
+
+    pub(crate) fn directory(&self) -> Arc<Directory> {
+        self.place().directory.clone()
+    }
+
     /// Where the log's files are.
     pub(crate) fn path(&self) -> PathBuf {
-        self.directory
+        self.directory()
             .path
             .join(names::partition(&self.topic, self.id.index))
     }
@@ -116,7 +148,7 @@ impl Log {
     }
 
     pub(crate) fn submit(&self, job: Job) -> bool {
-        self.writer.submit(job)
+        self.place().writer.submit(job)
     }
 
     /// The partition.
@@ -131,12 +163,12 @@ impl Log {
 
     /// The directory it is in.
     pub fn directory_id(&self) -> DirectoryId {
-        self.directory.id
+        self.directory().id
     }
 
     /// Whether its directory has failed.
     pub fn is_offline(&self) -> bool {
-        self.directory.is_offline()
+        self.directory().is_offline()
     }
 
     /// Where it begins and ends.
@@ -205,7 +237,7 @@ impl Log {
     /// seconds and is no more than a hint then.
     pub fn note_high_watermark(&self, offset: Offset) {
         self.state().high_watermark = offset;
-        self.directory.note_high_watermarks();
+        self.directory().note_high_watermarks();
     }
 
     /// The high watermark noted last, within the log's bounds.
@@ -247,7 +279,7 @@ impl Log {
         upper: Offset,
         at_least_one: bool,
     ) -> Result<ReadPlan, ReadError> {
-        if self.directory.is_offline() {
+        if self.directory().is_offline() {
             return Err(ReadError::Offline);
         }
         let state = self.state();
@@ -290,16 +322,18 @@ impl Log {
 
     /// Whether an append finds room; see [`Log::wait_for_room`].
     pub fn has_room(&self) -> bool {
-        self.directory.queued_bytes.load(Ordering::Relaxed) < MAX_QUEUED_BYTES
-            || self.directory.is_offline()
-            || self.directory.is_full()
+        let directory = self.directory();
+        directory.queued_bytes.load(Ordering::Relaxed) < MAX_QUEUED_BYTES
+            || directory.is_offline()
+            || directory.is_full()
     }
 
     /// Waits until the writer of the log's directory has caught up enough for more. Appends
     /// themselves never wait, so whoever takes batches from clients waits here before.
     pub async fn wait_for_room(&self) {
         loop {
-            let room = self.directory.room.notified();
+            let directory = self.directory();
+            let room = directory.room.notified();
             if self.has_room() {
                 return;
             }
@@ -361,8 +395,8 @@ impl Log {
         done.await.unwrap_or_else(|_| Err(self.gone()))
     }
 
-    fn check_changeable(&self, state: &State) -> Result<(), StorageError> {
-        if self.directory.is_offline() {
+    pub(crate) fn check_changeable(&self, state: &State) -> Result<(), StorageError> {
+        if self.directory().is_offline() {
             return Err(self.gone());
         }
         match state.mode {
@@ -374,7 +408,7 @@ impl Log {
     }
 
     fn gone(&self) -> StorageError {
-        StorageError::Offline(self.directory.reason())
+        StorageError::Offline(self.directory().reason())
     }
 
     /// Sees to it that the writer looks at the log.
@@ -394,7 +428,7 @@ impl Log {
         self.shared
             .tail_bytes
             .fetch_add(bytes.len(), Ordering::Relaxed);
-        self.directory
+        self.directory()
             .queued_bytes
             .fetch_add(bytes.len(), Ordering::Relaxed);
     }

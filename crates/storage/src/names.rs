@@ -32,6 +32,8 @@ pub(crate) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 pub(crate) const CLUSTER_METADATA: &str = "__cluster_metadata-0";
 /// Suffix of partition directories that are being deleted.
 pub(crate) const DELETED_DIRECTORY: &str = "-delete";
+/// Suffix of partition directories that are being filled, to take the place of others.
+pub(crate) const FUTURE_DIRECTORY: &str = "-future";
 /// Suffix of partition directories that nobody claims.
 pub(crate) const STRAY_DIRECTORY: &str = "-stray";
 

@@ -155,6 +155,8 @@ pub trait StoreEvents: Send + Sync + 'static {
     fn durable(&self, progress: &[(PartitionId, Offset)]);
     /// The log start of these moved without anybody's asking, or became durable.
     fn start_moved(&self, _logs: &[PartitionId]) {}
+    /// A log has moved to another directory.
+    fn relocated(&self, _id: PartitionId, _directory: DirectoryId) {}
     /// A directory has become short of space, or is so no more: look at
     /// [`crate::DirectoryState::full`] of all.
     fn room_changed(&self) {}

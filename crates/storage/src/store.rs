@@ -2,6 +2,7 @@
 
 pub(crate) mod checkpoints;
 pub(crate) mod epoch_files;
+pub(crate) mod moving;
 mod open;
 mod ticker;
 mod unopened;
@@ -52,6 +53,7 @@ pub(crate) struct Inner {
     directories: Vec<Open>,
     /// Directories that could not be used from the start.
     lost: Vec<Lost>,
+    pub(crate) moves: moving::Moves,
     logs: RwLock<BTreeMap<PartitionId, Arc<Log>>>,
     /// Makes the directories of new logs, one after the other: they come by the hundred, and the
     /// file system makes them no quicker side by side.
@@ -223,6 +225,7 @@ impl Store {
     /// Deletes a log: at once for whoever uses it, and its files after `file.delete.delay.ms`.
     /// Nothing happens if there is none.
     pub async fn delete(&self, id: PartitionId) -> Result<(), StorageError> {
+        self.0.moves.cancel(id);
         let log = self.log(id);
         let Some(path) = self.retire(id, DELETED_DIRECTORY).await? else {
             return Ok(());
@@ -237,7 +240,7 @@ impl Store {
         };
         let delay_ms = log.settings().file_delete_delay_ms;
         let delay = Duration::from_millis(u64::try_from(delay_ms).unwrap_or(0));
-        let directory = log.directory.clone();
+        let directory = log.directory().clone();
         if !delay.is_zero() && !directory.is_full() && lock(&directory.trash).takes_more() {
             let due = self.0.shared.host.clock.now() + delay;
             lock(&directory.trash).add(due, path, trash::Kind::Directory);
@@ -263,9 +266,9 @@ impl Store {
             return self.retire_unopened(id, suffix).await;
         };
         log.state().mode = Mode::Deleted;
-        log.directory.note_high_watermarks();
+        log.directory().note_high_watermarks();
         if log.is_offline() {
-            return Err(StorageError::Offline(log.directory.reason()));
+            return Err(StorageError::Offline(log.directory().reason()));
         }
         let unique = self.0.shared.host.random.uuid();
         let name = names::retired(log.topic(), id.index, unique, suffix);
@@ -275,7 +278,7 @@ impl Store {
             name,
             reply,
         });
-        let gone = || Err(StorageError::Offline(log.directory.reason()));
+        let gone = || Err(StorageError::Offline(log.directory().reason()));
         done.await.unwrap_or_else(|_| gone()).map(Some)
     }
 
@@ -344,7 +347,7 @@ impl Inner {
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         logs.values()
-            .filter(|log| Arc::ptr_eq(&log.directory, directory))
+            .filter(|log| Arc::ptr_eq(&log.directory(), directory))
             .cloned()
             .collect()
     }
@@ -399,7 +402,7 @@ impl Inner {
         let (directory, writer) = (open.directory.clone(), open.writer.clone());
         directory.note_high_watermarks();
         let log = Log::new(id, topic, directory, self.shared.clone(), writer, state);
-        log.directory.note_unborn(&log);
+        log.directory().note_unborn(&log);
         self.logs
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -10,6 +10,7 @@ mod close;
 mod commit;
 mod control;
 mod index_files;
+mod relocate;
 mod remove;
 mod replace;
 
@@ -31,6 +32,7 @@ use crate::space;
 
 use behind::Behind;
 pub(crate) use index_files::write_files as write_index_files;
+pub(crate) use relocate::Relocation;
 pub(crate) use remove::remove_file;
 pub(crate) use replace::Replacement;
 
@@ -80,6 +82,14 @@ pub(crate) enum Job {
         /// Told the log's generation then; that the log is busy if it changed meanwhile.
         reply: Reply<u64>,
     },
+    /// Let a log, which is in `Mode::Changing`, be in another directory.
+    Relocate {
+        /// What, and where.
+        wanted: Box<Relocation>,
+        /// Told when the files are there and nowhere else; that the log is busy if it changed
+        /// while it was copied.
+        reply: Reply<()>,
+    },
     /// Give the directory of a log, which is in `Mode::Deleted`, another name.
     Retire {
         /// The log.
@@ -96,6 +106,21 @@ pub(crate) enum Job {
         /// Told when done.
         reply: Reply<()>,
     },
+}
+
+impl Job {
+    /// The log whose files this is about, where that matters.
+    fn subject(&self) -> Option<&Arc<Log>> {
+        match self {
+            Job::Write(log)
+            | Job::Truncate { log, .. }
+            | Job::Restart { log, .. }
+            | Job::Remove { log, .. }
+            | Job::Retire { log, .. } => Some(log),
+            Job::Relocate { wanted, .. } => Some(&wanted.log),
+            Job::Retry | Job::Age | Job::Replace { .. } | Job::Close { .. } => None,
+        }
+    }
 }
 
 /// The worker's own state.
@@ -148,6 +173,13 @@ impl Writer {
         self.busy = true;
         let mut group = BTreeMap::new();
         for job in jobs {
+            if let Some(log) = job.subject().cloned()
+                && !self.is_own(&log)
+            {
+                // It has moved since this was asked for.
+                log.submit(job);
+                continue;
+            }
             match job {
                 Job::Write(log) => {
                     group.insert(log.number, log);
@@ -206,6 +238,9 @@ impl Writer {
                 }
                 let _ = reply.send(done);
             }
+            Job::Relocate { wanted, reply } => {
+                let _ = reply.send(self.relocate(&wanted));
+            }
             Job::Retire { log, name, reply } => {
                 let _ = reply.send(self.retire(&log, &name));
             }
@@ -213,6 +248,10 @@ impl Writer {
                 let _ = reply.send(self.close(&logs));
             }
         }
+    }
+
+    fn is_own(&self, log: &Log) -> bool {
+        Arc::ptr_eq(&log.directory(), &self.directory)
     }
 
     /// Whether a change may begin: the store may have been closed since it was asked for.

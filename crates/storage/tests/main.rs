@@ -6,6 +6,7 @@ mod compaction;
 mod crash;
 mod failures;
 mod kafka;
+mod moving;
 mod retention;
 mod store;
 mod support;

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
+use kafka_protocol::messages::alter_replica_log_dirs_request as alter_dirs;
 use kafka_protocol::messages::create_topics_request as create;
 use kafka_protocol::messages::describe_configs_request as describe;
 use kafka_protocol::messages::describe_log_dirs_response as directories;
@@ -13,8 +15,8 @@ use kafka_protocol::messages::incremental_alter_configs_request as incremental;
 use kafka_protocol::messages::list_offsets_request as offsets;
 use kafka_protocol::messages::metadata_request as metadata;
 use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-    DescribeLogDirsRequest, DescribeQuorumRequest, ElectLeadersRequest,
+    AlterReplicaLogDirsRequest, BrokerId, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeConfigsRequest, DescribeLogDirsRequest, DescribeQuorumRequest, ElectLeadersRequest,
     IncrementalAlterConfigsRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse,
     TopicName, delete_topics_request,
 };
@@ -101,6 +103,8 @@ pub struct DirectoryState {
     pub error: i16,
     /// The partitions in it, as `topic-0`.
     pub partitions: BTreeSet<String>,
+    /// Those that are on their way there.
+    pub futures: BTreeSet<String>,
 }
 
 /// Asks the brokers at these ports of 127.0.0.1, one after the other, until one answers.
@@ -320,6 +324,25 @@ impl Admin {
         })
     }
 
+    /// Asks the broker behind `port` to move partitions to this log directory; an error for each.
+    pub fn move_replicas(
+        port: u16,
+        path: &Path,
+        topic: &str,
+        partitions: &[i32],
+    ) -> io::Result<Vec<i16>> {
+        let topic = alter_dirs::AlterReplicaLogDirTopic::default()
+            .with_name(TopicName(text(topic)))
+            .with_partitions(partitions.to_vec());
+        let directory = alter_dirs::AlterReplicaLogDir::default()
+            .with_path(text(&path.display().to_string()))
+            .with_topics(vec![topic]);
+        let request = AlterReplicaLogDirsRequest::default().with_dirs(vec![directory]);
+        let answer = Wire::connect(port, PATIENCE)?.call(&request, 2)?;
+        let results = answer.results.iter().flat_map(|topic| &topic.partitions);
+        Ok(results.map(|result| result.error_code).collect())
+    }
+
     /// The log directories of the broker behind `port`.
     pub fn directories(port: u16) -> io::Result<Vec<DirectoryState>> {
         let request = DescribeLogDirsRequest::default().with_topics(None);
@@ -327,7 +350,16 @@ impl Admin {
         let states = answer.results.iter().map(|result| DirectoryState {
             path: result.log_dir.to_string(),
             error: result.error_code,
-            partitions: result.topics.iter().flat_map(names_of).collect(),
+            partitions: result
+                .topics
+                .iter()
+                .flat_map(|of| names_of(of, false))
+                .collect(),
+            futures: result
+                .topics
+                .iter()
+                .flat_map(|of| names_of(of, true))
+                .collect(),
         });
         Ok(states.collect())
     }
@@ -356,8 +388,9 @@ impl Admin {
     }
 }
 
-fn names_of(topic: &directories::DescribeLogDirsTopic) -> Vec<String> {
+fn names_of(topic: &directories::DescribeLogDirsTopic, future: bool) -> Vec<String> {
     let partitions = topic.partitions.iter();
+    let partitions = partitions.filter(|of| of.is_future_key == future);
     let names = partitions.map(|of| format!("{}-{}", topic.name.as_str(), of.partition_index));
     names.collect()
 }

@@ -86,6 +86,15 @@ pub fn cleaner_options(broker: &Settings) -> CleanerOptions {
     }
 }
 
+/// What moves between log directories may take, in bytes a second; none is no limit.
+pub fn move_rate(broker: &Settings) -> Option<u64> {
+    let rate = broker.number("replica.alter.log.dirs.io.max.bytes.per.second");
+    u64::try_from(rate)
+        .ok()
+        .filter(|_| rate < i64::MAX)
+        .map(|rate| rate.max(1))
+}
+
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -104,10 +104,10 @@ impl Log {
     }
 
     fn check_appendable(&self, state: &State) -> Result<(), AppendError> {
-        if self.directory.is_offline() {
+        if self.directory().is_offline() {
             return Err(AppendError::Offline);
         }
-        if self.directory.is_full() {
+        if self.directory().is_full() {
             return Err(AppendError::NoSpace);
         }
         match state.mode {

@@ -236,7 +236,7 @@ fn search_in(state: &State, place: usize, from: Offset, hint: Option<Hint>) -> S
 impl Log {
     pub(crate) fn key(&self, base: Offset, kind: FileKind) -> HandleKey {
         HandleKey {
-            log: self.number,
+            log: self.place().files,
             base,
             kind,
         }
@@ -244,11 +244,20 @@ impl Log {
 
     /// A file of a segment, for reading; may wait for the disk.
     pub(crate) fn open(&self, base: Offset, kind: FileKind) -> io::Result<Arc<dyn DiskFile>> {
-        let path = self.path().join(names::file(base, kind));
+        // One look: after a move both are others.
+        let place = self.place();
+        let folder = names::partition(self.topic(), self.id().index);
+        let path = place.directory.path.join(folder);
+        let path = path.join(names::file(base, kind));
+        let key = HandleKey {
+            log: place.files,
+            base,
+            kind,
+        };
         let disk = self.shared.host.disk.as_ref();
         self.shared
             .handles
-            .open(disk, self.key(base, kind), &path, OpenMode::ReadWrite)
+            .open(disk, key, &path, OpenMode::ReadWrite)
     }
 
     /// The position to search from for the batch that holds `from`, by the index file.
@@ -277,7 +286,7 @@ impl Log {
             return StorageError::corrupt(&path, error.to_string());
         }
         let error = describe(&path, error);
-        self.directory.fail(&self.shared, error.to_string());
+        self.directory().fail(&self.shared, error.to_string());
         error
     }
 }

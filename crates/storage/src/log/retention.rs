@@ -30,7 +30,7 @@ impl Log {
         let removed = loop {
             let unknown = {
                 let mut state = self.state();
-                if state.mode != Mode::Open || self.directory.is_offline() {
+                if state.mode != Mode::Open || self.directory().is_offline() {
                     return Ok(false);
                 }
                 match state.look_for_old(&times, now) {
@@ -70,7 +70,7 @@ impl Log {
 
     /// The log start moved: it becomes durable soon, and segments before it are deleted.
     pub(super) fn start_moved(&self, removed: Vec<Offset>) {
-        self.directory.starts_moved.store(true, Ordering::Relaxed);
+        self.directory().starts_moved.store(true, Ordering::Relaxed);
         self.shared.attention.notify_one();
         if !removed.is_empty() {
             self.submit(Job::Remove {

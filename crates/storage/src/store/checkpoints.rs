@@ -10,7 +10,7 @@ use millrace_host::disk::OpenMode;
 use millrace_model::{Offset, PartitionId, TopicName};
 
 use crate::checkpoint::{self, Offsets};
-use crate::directory::{Directory, Persisted, Shared};
+use crate::directory::{Closed, Directory, Persisted, Shared};
 use crate::error::{StorageError, While};
 use crate::lock;
 use crate::log::{Log, Mode};
@@ -75,13 +75,15 @@ fn put(
 
 /// Up to where a log was compacted.
 pub(crate) fn cleaned_to(log: &Log) -> Option<Offset> {
-    let persisted = lock(&log.directory.persisted);
+    let directory = log.directory();
+    let persisted = lock(&directory.persisted);
     persisted.cleaned.get(&key(log)).copied()
 }
 
 /// Notes that a log is compacted up to `end`.
 pub(crate) fn note_cleaned(shared: &Shared, log: &Log, end: Offset) -> Result<(), StorageError> {
-    let mut persisted = lock(&log.directory.persisted);
+    let directory = log.directory();
+    let mut persisted = lock(&directory.persisted);
     let mut next = persisted.clone();
     let state = log.state();
     if state.mode != Mode::Open {
@@ -89,7 +91,7 @@ pub(crate) fn note_cleaned(shared: &Shared, log: &Log, end: Offset) -> Result<()
     }
     next.cleaned.insert(key(log), end.min(state.log_end));
     drop(state);
-    put(shared, &log.directory, &mut persisted, next)
+    put(shared, &directory, &mut persisted, next)
 }
 
 /// Sees to it that no file says that the log is durable beyond `to`.
@@ -98,19 +100,21 @@ pub(crate) fn lower_recovery_point(
     log: &Log,
     to: Offset,
 ) -> Result<(), StorageError> {
-    let mut persisted = lock(&log.directory.persisted);
+    let directory = log.directory();
+    let mut persisted = lock(&directory.persisted);
     let mut next = persisted.clone();
     for offsets in [&mut next.recovery_points, &mut next.cleaned] {
         if let Some(point) = offsets.get_mut(&key(log)) {
             *point = to.min(*point);
         }
     }
-    put(shared, &log.directory, &mut persisted, next)
+    put(shared, &directory, &mut persisted, next)
 }
 
 /// Prepares the files for a log that will be empty and begin at `at`.
 pub(crate) fn restart_at(shared: &Shared, log: &Log, at: Offset) -> Result<(), StorageError> {
-    let mut persisted = lock(&log.directory.persisted);
+    let directory = log.directory();
+    let mut persisted = lock(&directory.persisted);
     let mut next = persisted.clone();
     next.recovery_points.remove(&key(log));
     next.cleaned.remove(&key(log));
@@ -121,7 +125,26 @@ pub(crate) fn restart_at(shared: &Shared, log: &Log, at: Offset) -> Result<(), S
     {
         next.log_starts.insert(key(log), at);
     }
-    put(shared, &log.directory, &mut persisted, next)
+    put(shared, &directory, &mut persisted, next)
+}
+
+/// Says in the files of another directory what is known of a log that is about to be there: all of
+/// it is synced. What is said is kept until the log is one of that directory's own.
+pub(crate) fn adopt(shared: &Shared, log: &Log, to: &Directory) -> Result<(), StorageError> {
+    let cleaned = cleaned_to(log);
+    lock(&to.kept).insert(key(log), Closed::Damaged);
+    let mut persisted = lock(&to.persisted);
+    let mut next = persisted.clone();
+    let state = log.state();
+    next.recovery_points.insert(key(log), state.written_end);
+    next.log_starts.insert(key(log), state.log_start);
+    next.high_watermarks.insert(key(log), state.high_watermark);
+    match cleaned {
+        Some(cleaned) => next.cleaned.insert(key(log), cleaned),
+        None => next.cleaned.remove(&key(log)),
+    };
+    drop(state);
+    put(shared, to, &mut persisted, next)
 }
 
 /// Removes what the files say of an earlier log of this name.
@@ -278,10 +301,10 @@ pub(crate) fn sync_names(shared: &Shared, log: &Log) -> Result<(), StorageError>
             .open(&identity, OpenMode::Read)
             .doing("opening", &identity)?;
         file.sync_data().doing("syncing", &identity)?;
-        log.directory
+        log.directory()
             .root
             .sync()
-            .doing("syncing", &log.directory.path)?;
+            .doing("syncing", &log.directory().path)?;
     }
     disk.open_directory(&path)
         .and_then(|d| d.sync())

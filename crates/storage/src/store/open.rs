@@ -11,6 +11,7 @@ use millrace_host::disk::OpenMode;
 use millrace_model::{BrokerEpoch, DirectoryId, Offset, PartitionId, TopicName};
 use tokio::sync::Notify;
 
+use super::moving::Moves;
 use super::unopened::Waiting;
 use super::{Inner, Lost, Open, RecoveryReport, Store, Unopened, ticker};
 use crate::checkpoint;
@@ -21,8 +22,8 @@ use crate::handles::Handles;
 use crate::lock;
 use crate::log::{Log, State};
 use crate::names::{
-    self, CLEAN_SHUTDOWN, CLEANED, CLUSTER_METADATA, DELETED_DIRECTORY, FileKind, HIGH_WATERMARKS,
-    LOCK, LOG_STARTS, PARTITION_METADATA, RECOVERY_POINTS, SOUND, STRAY_DIRECTORY,
+    self, CLEAN_SHUTDOWN, CLEANED, CLUSTER_METADATA, DELETED_DIRECTORY, FUTURE_DIRECTORY, FileKind,
+    HIGH_WATERMARKS, LOCK, LOG_STARTS, PARTITION_METADATA, RECOVERY_POINTS, SOUND, STRAY_DIRECTORY,
 };
 use crate::recover::{self, Known};
 use crate::settings::{LogDirectory, LogSettings, StoreOptions};
@@ -126,6 +127,7 @@ pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryRepor
         options,
         directories,
         lost,
+        moves: Moves::default(),
         logs: RwLock::new(logs),
         closed: AtomicBool::new(false),
     });
@@ -166,20 +168,40 @@ impl Opening {
         for (id, topic, state) in gathered.logs {
             let (directory, writer) = (directory.clone(), writer.clone());
             let log = Log::new(id, topic, directory, shared.clone(), writer, state);
-            if let Some(other) = self.logs.get(&id) {
-                let why = format!("the partition is in {} already", other.path().display());
-                self.report.failed.push(FailedLog {
-                    id: Some(id),
-                    path: log.path(),
-                    why,
-                });
-                let key = (log.topic().clone(), id.index);
-                lock(&log.directory.kept).insert(key, Closed::Damaged);
-            } else {
-                self.logs.insert(id, log);
-            }
+            let log = match self.logs.remove(&id) {
+                Some(other) => self.choose(shared, other, log).await,
+                None => log,
+            };
+            self.logs.insert(id, log);
         }
         self.directories.push(Open { directory, writer });
+    }
+
+    /// Of two logs of one partition keeps the one that goes further, and the other aside: a move
+    /// between directories was cut off at its very end, or a directory came back.
+    async fn choose(&mut self, shared: &Shared, one: Arc<Log>, two: Arc<Log>) -> Arc<Log> {
+        let reach = |log: &Log| (log.last_epoch(), log.bounds().log_end);
+        let (kept, other) = match reach(&two) > reach(&one) {
+            true => (two, one),
+            false => (one, two),
+        };
+        let (id, from) = (other.id(), other.path());
+        let unique = shared.host.random.uuid();
+        let aside = names::retired(other.topic(), id.index, unique, STRAY_DIRECTORY);
+        let aside = other.directory().path.join(aside);
+        tracing::warn!(kept = %kept.path().display(), aside = %aside.display(), "a partition was in two directories");
+        let disk = shared.host.disk.clone();
+        let renaming = move || disk.rename(&from, &aside).doing("renaming", &from);
+        if let Err(error) = shared.host.tasks.blocking(renaming).await {
+            let key = (other.topic().clone(), id.index);
+            lock(&other.directory().kept).insert(key, Closed::Damaged);
+            self.report.failed.push(FailedLog {
+                id: Some(id),
+                path: other.path(),
+                why: error.to_string(),
+            });
+        }
+        kept
     }
 
     fn lose_all(&mut self, unusable: &[(PathBuf, String)]) {
@@ -244,7 +266,8 @@ fn look(disk: &dyn Disk, wanted: &LogDirectory) -> Result<Found, StorageError> {
         if !entry.is_directory || entry.name == CLUSTER_METADATA {
             continue;
         }
-        if entry.name.ends_with(DELETED_DIRECTORY) {
+        // What was on its way in when the broker stopped is there where it came from.
+        if entry.name.ends_with(DELETED_DIRECTORY) || entry.name.ends_with(FUTURE_DIRECTORY) {
             let left = path.join(&entry.name);
             disk.remove_directory(&left).doing("removing", &left)?;
         } else if let Some((topic, index)) = names::parse_partition(&entry.name) {

@@ -193,7 +193,7 @@ impl Writer {
             {
                 if kind == FileKind::Log {
                     self.dirty.remove(&(log.number, base));
-                    self.shared.handles.forget_segment(log.number, base);
+                    self.shared.handles.forget_segment(log.place().files, base);
                 }
                 remove_file(disk.as_ref(), &directory.join(&entry.name))?;
             }
@@ -251,15 +251,20 @@ impl Writer {
         }
     }
 
-    pub(super) fn retire(&mut self, log: &Log, name: &str) -> Result<PathBuf, StorageError> {
-        self.stalled.remove(&log.number);
-        self.drop_pending(log);
+    /// Closes the files of a log.
+    pub(super) fn forget_files(&mut self, log: &Log) {
         let own = (log.number, Offset(i64::MIN))..=(log.number, Offset(i64::MAX));
         let dirty: Vec<_> = self.dirty.range(own).map(|(key, _)| *key).collect();
         for key in dirty {
             self.dirty.remove(&key);
         }
-        self.shared.handles.forget_log(log.number);
+        self.shared.handles.forget_log(log.place().files);
+    }
+
+    pub(super) fn retire(&mut self, log: &Log, name: &str) -> Result<PathBuf, StorageError> {
+        self.stalled.remove(&log.number);
+        self.drop_pending(log);
+        self.forget_files(log);
         let (from, to) = (log.path(), self.directory.path.join(name));
         // Not synced: if the name comes back after a power cut, nobody claims the directory.
         self.shared

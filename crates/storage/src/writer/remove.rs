@@ -83,7 +83,7 @@ impl Writer {
     ) -> Result<(), StorageError> {
         if kinds.contains(&FileKind::Log) {
             self.dirty.remove(&(log.number, base));
-            self.shared.handles.forget_segment(log.number, base);
+            self.shared.handles.forget_segment(log.place().files, base);
         }
         let (disk, directory) = (self.shared.host.disk.as_ref(), log.path());
         let delay = Duration::from_millis(u64::try_from(delay_ms).unwrap_or(0));
