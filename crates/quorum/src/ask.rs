@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millrace_metadata::decide::{self, IsrRequest, PartitionState};
+use millrace_metadata::decide::{self, DamagedReplica, IsrRequest, PartitionState};
 use millrace_metadata::{Controller, Decision, Image, Refusal};
 use millrace_model::{BrokerEpoch, DirectoryId, ErrorCode, ImageVersion, PartitionId, limits};
 use millrace_rpc::proto::control as wire;
@@ -253,6 +253,45 @@ impl Inner {
                     let codes = reply.codes.into_iter().map(control_wire::decode_code);
                     refused_or(reply.refused, || codes.collect())
                 });
+            Attempt::from(answer).repeatable()
+        };
+        answered(self.until(deadline, attempt).await)
+    }
+
+    pub(crate) async fn replicas_damaged(
+        &self,
+        epoch: BrokerEpoch,
+        damaged: Vec<DamagedReplica>,
+    ) -> Result<Vec<ErrorCode>, AskError> {
+        let deadline = self.host.clock.now() + ASK_LIMIT;
+        let node = self.members.me.node;
+        let encoded = wire::ReplicasDamagedRequest {
+            broker_epoch: epoch.get(),
+            replicas: damaged
+                .iter()
+                .map(|(id, leader_epoch)| wire::DamagedReplica {
+                    topic: control_wire::encode_uuid(id.topic.0),
+                    partition: id.index,
+                    leader_epoch: leader_epoch.get(),
+                })
+                .collect(),
+        };
+        let damaged = Arc::new(damaged);
+        let attempt = || async {
+            if self.is_active() {
+                let damaged = damaged.clone();
+                let make =
+                    move |image: &Image| decide::replicas_damaged(image, node, epoch, &damaged);
+                return self.decide_here(deadline, make).await;
+            }
+            let Some(mut client) = self.controller_client().await else {
+                return Attempt::Again;
+            };
+            let answer = client.replicas_damaged(encoded.clone()).await.map(|reply| {
+                let reply = reply.into_inner();
+                let codes = reply.codes.into_iter().map(control_wire::decode_code);
+                refused_or(reply.refused, || codes.collect())
+            });
             Attempt::from(answer).repeatable()
         };
         answered(self.until(deadline, attempt).await)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::Stream;
 use millrace_metadata::Decision;
 use millrace_metadata::decide;
-use millrace_model::{BrokerEpoch, DirectoryId, ImageVersion};
+use millrace_model::{BrokerEpoch, DirectoryId, ImageVersion, LeaderEpoch};
 use millrace_rpc::Peer;
 use millrace_rpc::proto::control as wire;
 use millrace_rpc::proto::control::control_server::Control;
@@ -218,6 +218,31 @@ impl Control for ControlService {
             .decide(move |image| decide::assign_directories(image, peer.node, epoch, &assignments));
         let (outcome, version) = deciding.await?;
         let mut reply = wire::AssignDirectoriesReply {
+            version: version.get(),
+            ..Default::default()
+        };
+        match outcome {
+            Ok(codes) => reply.codes = codes.into_iter().map(|code| (code as i16).into()).collect(),
+            Err(refusal) => reply.refused = Some(control_wire::encode_refusal(&refusal)),
+        }
+        Ok(Response::new(reply))
+    }
+
+    async fn replicas_damaged(
+        &self,
+        request: Request<wire::ReplicasDamagedRequest>,
+    ) -> Result<Response<wire::ReplicasDamagedReply>, Status> {
+        let peer = Peer::of(&request)?;
+        let epoch = BrokerEpoch(request.get_ref().broker_epoch);
+        let damaged = request.get_ref().replicas.iter().map(|damaged| {
+            let id = control_wire::decode_partition(&damaged.topic, damaged.partition)?;
+            Ok((id, LeaderEpoch(damaged.leader_epoch)))
+        });
+        let damaged: Vec<_> = damaged.collect::<Result<_, crate::wire::Malformed>>()?;
+        let deciding =
+            self.decide(move |image| decide::replicas_damaged(image, peer.node, epoch, &damaged));
+        let (outcome, version) = deciding.await?;
+        let mut reply = wire::ReplicasDamagedReply {
             version: version.get(),
             ..Default::default()
         };

@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millrace_host::Host;
-use millrace_metadata::decide::{IsrRequest, PartitionState, Registration};
+use millrace_metadata::decide::{DamagedReplica, IsrRequest, PartitionState, Registration};
 use millrace_metadata::{Decision, Image, Sessions};
 use millrace_model::{BrokerEpoch, BrokerId, DirectoryId, ErrorCode, ImageVersion, PartitionId};
 use millrace_rpc::proto::control::control_server::ControlServer;
@@ -277,6 +277,19 @@ impl Quorum {
     ) -> Result<Vec<ErrorCode>, AskError> {
         let epoch = self.own_epoch().await?;
         self.0.assign_directories(epoch, assignments).await
+    }
+
+    /// Tells the controller which replicas of this broker are damaged, each in the leadership that
+    /// this broker knows; see [`millrace_metadata::decide::replicas_damaged`] for the answers.
+    ///
+    /// # Errors
+    /// As [`Quorum::alter_partitions`].
+    pub async fn replicas_damaged(
+        &self,
+        damaged: Vec<DamagedReplica>,
+    ) -> Result<Vec<ErrorCode>, AskError> {
+        let epoch = self.own_epoch().await?;
+        self.0.replicas_damaged(epoch, damaged).await
     }
 
     /// A block of producer ids for this broker, which must have a session.

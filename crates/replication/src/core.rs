@@ -7,12 +7,14 @@
 //!
 //! - `leader`: taking over, pushing, counting acknowledgements;
 //! - `isr`: the high watermark and the ISR;
-//! - `follower`: joining, obeying, acknowledging.
+//! - `follower`: joining, obeying, acknowledging;
+//! - `mend`: what follows from damage on the disk.
 
 mod effect;
 mod follower;
 mod isr;
 mod leader;
+mod mend;
 pub mod message;
 #[cfg(test)]
 mod model;
@@ -67,6 +69,10 @@ pub trait LogView {
     /// Where it begins at the earliest after a power cut.
     fn durable_start(&self) -> Offset {
         self.bounds().log_start
+    }
+    /// The first offset that is damaged on the disk, if that is known of any.
+    fn damaged_from(&self) -> Option<Offset> {
+        None
     }
 }
 
@@ -144,6 +150,8 @@ pub struct Follow {
     pub epoch: LeaderEpoch,
     /// Version of the partition's registration.
     pub partition_epoch: PartitionEpoch,
+    /// Whether this replica is in the ISR or the ELR: others rely on what it keeps.
+    pub counted_on: bool,
 }
 
 /// What a replica is at the moment.
@@ -336,10 +344,12 @@ impl Core {
                     if (follower.epoch, follower.leader) == (follow.epoch, follow.leader) =>
                 {
                     follower.partition_epoch = follow.partition_epoch;
+                    follower.counted_on = follow.counted_on;
                 }
                 _ => self.become_state(State::Follower(Follower::new(follow)), fx),
             },
         }
+        self.mend(log, fx);
     }
 
     fn become_state(&mut self, next: State, fx: &mut Effects) {

@@ -75,6 +75,14 @@ pub enum ReadFailure {
         /// The offset that follows the last record here.
         log_end: Offset,
     },
+    /// These offsets are damaged on the disk; others are not (CORRUPT_MESSAGE).
+    #[error("the log is damaged on its disk from offset {from} to {to}")]
+    Damaged {
+        /// The first offset that cannot be read.
+        from: Offset,
+        /// The first one behind it that can.
+        to: Offset,
+    },
     /// The log cannot be read (KAFKA_STORAGE_ERROR).
     #[error("the log cannot be read: {0}")]
     Storage(String),

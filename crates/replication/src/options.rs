@@ -103,6 +103,12 @@ pub trait ControllerLink: Send + Sync + 'static {
     /// A log directory has become short of space, or has room again; whoever leads there had better
     /// be others. Must be short.
     fn room_changed(&self) {}
+    /// The log of a replica is damaged on its disk: whether it was taken out of ISR and ELR, where
+    /// another one can take its place. A leader leads no more then; what follows is told by images.
+    fn replica_damaged(&self, id: PartitionId, epoch: LeaderEpoch) -> BoxFuture<'static, bool> {
+        let _ = (id, epoch);
+        Box::pin(std::future::ready(false))
+    }
     /// A log directory has failed: the controller must know.
     fn directory_failed(&self, directory: DirectoryId, why: &str);
 }
@@ -170,6 +176,8 @@ pub struct Following {
     pub isr: Vec<BrokerId>,
     /// The directory where the replica is on record; none where this broker has yet to choose.
     pub directory: Option<DirectoryId>,
+    /// Eligible leader replicas.
+    pub elr: Vec<BrokerId>,
     /// Settings of the log.
     pub settings: LogSettings,
 }

@@ -307,7 +307,7 @@ impl Session {
                     progressed,
                     from,
                 } => {
-                    let loaded = plan.load(&self.shared.host.tasks).await;
+                    let loaded = plan.load_sound(&self.shared.host.tasks).await;
                     replica.loaded(self, &address, &progressed, from, loaded)
                 }
             };

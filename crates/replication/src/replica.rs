@@ -8,6 +8,7 @@ mod deleting;
 mod followed;
 mod jobs;
 mod lanes;
+mod mending;
 mod read;
 mod todo;
 
@@ -56,6 +57,8 @@ pub(crate) struct Inner {
     failed_joins: u32,
     /// Looked at again and again, as long as time may change something.
     stirring: bool,
+    /// Its log is damaged, and somebody sees to it.
+    mending: bool,
 }
 
 /// The log as the core sees it; nothing before it is open.
@@ -99,6 +102,10 @@ impl LogView for LogRef<'_> {
     fn durable_start(&self) -> Offset {
         self.log.map_or(Offset::ZERO, |log| log.durable_start())
     }
+
+    fn damaged_from(&self) -> Option<Offset> {
+        self.log.and_then(|log| log.damaged_from())
+    }
 }
 
 impl Replica {
@@ -121,6 +128,7 @@ impl Replica {
             link: None,
             failed_joins: 0,
             stirring: false,
+            mending: false,
         };
         Arc::new(Replica {
             id,

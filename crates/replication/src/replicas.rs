@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use millrace_model::{DirectoryId, Durability, Offset, PartitionId, TopicName};
+use millrace_model::{BrokerId, DirectoryId, Durability, Offset, PartitionId, TopicName};
 use millrace_rpc::Routes;
 use millrace_storage::{LogSettings, StoreEvents};
 use tokio::sync::mpsc;
@@ -70,6 +70,13 @@ impl StoreEvents for Events {
     fn room_changed(&self) {
         if let Some(shared) = self.0.get().and_then(Weak::upgrade) {
             shared.link.room_changed();
+        }
+    }
+
+    fn damaged(&self, log: PartitionId) {
+        let shared = self.0.get().and_then(Weak::upgrade);
+        if let Some(replica) = shared.and_then(|shared| shared.replica(log)) {
+            replica.damaged();
         }
     }
 
@@ -166,7 +173,8 @@ impl Replicas {
             Assignment::Follow(follow) => {
                 let replica =
                     self.prepare(follow.id, &follow.topic, &follow.settings, follow.directory);
-                take_part(&replica, Part::Follow(follow_part(&follow)));
+                let part = Part::Follow(follow_part(&follow, self.0.node));
+                take_part(&replica, part);
             }
             Assignment::Stop { id, delete } => match self.0.remove_replica(id) {
                 Some(replica) => replica.stop(delete),
@@ -249,11 +257,12 @@ fn lead_part(lead: Leadership) -> Lead {
     }
 }
 
-fn follow_part(follow: &Following) -> Follow {
+fn follow_part(follow: &Following, me: BrokerId) -> Follow {
     Follow {
         leader: follow.leader,
         epoch: follow.leader_epoch,
         partition_epoch: follow.partition_epoch,
+        counted_on: follow.isr.contains(&me) || follow.elr.contains(&me),
     }
 }
 

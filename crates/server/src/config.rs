@@ -145,6 +145,12 @@ pub struct Config {
     pub high_watermark_checkpoint_interval: Duration,
     /// `millrace.disk.reserve.bytes`; none lets the broker choose.
     pub reserve_bytes: Option<u64>,
+    /// `producer.id.expiration.ms`.
+    pub producer_expiration: Duration,
+    /// `millrace.scrub.bytes.per.second`.
+    pub scrub_bytes_per_second: u64,
+    /// `millrace.scrub.interval.ms`.
+    pub scrub_interval: Duration,
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval: Duration,
     /// `log.initial.task.delay.ms`.
@@ -282,6 +288,9 @@ impl Config {
                 "replica.high.watermark.checkpoint.interval.ms",
             ),
             reserve_bytes: u64::try_from(settings.number("millrace.disk.reserve.bytes")).ok(),
+            producer_expiration: millis(&settings, "producer.id.expiration.ms"),
+            scrub_bytes_per_second: number(&settings, "millrace.scrub.bytes.per.second"),
+            scrub_interval: millis(&settings, "millrace.scrub.interval.ms"),
             retention_check_interval: millis(&settings, "log.retention.check.interval.ms"),
             initial_task_delay: millis(&settings, "log.initial.task.delay.ms"),
             settings,

@@ -7,7 +7,7 @@ mod groups;
 
 use std::fmt::Write;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use millrace_protocol::api::ApiKey;
@@ -77,6 +77,14 @@ pub struct Snapshot {
     pub full_directories: i64,
     /// Log directories that have failed.
     pub offline_directories: i64,
+    /// Bytes that were read to find damage, since the start.
+    pub scrubbed_bytes: u64,
+    /// How often all closed segments were gone through, since the start.
+    pub scrub_passes: u64,
+    /// How often damage was found on the disks, since the start.
+    pub damages_found: u64,
+    /// Replicas that are damaged now.
+    pub damaged_replicas: i64,
 }
 
 #[derive(Default)]
@@ -95,6 +103,10 @@ struct Levels {
     least_free: Level,
     full_directories: Level,
     offline_directories: Level,
+    scrubbed_bytes: Count,
+    scrub_passes: Count,
+    damages_found: Count,
+    damaged_replicas: Level,
 }
 
 impl Metrics {
@@ -229,6 +241,15 @@ impl Levels {
         self.least_free.set(now.least_free_bytes);
         self.full_directories.set(now.full_directories);
         self.offline_directories.set(now.offline_directories);
+        self.damaged_replicas.set(now.damaged_replicas);
+        for (counter, value) in [
+            (&self.scrubbed_bytes, now.scrubbed_bytes),
+            (&self.scrub_passes, now.scrub_passes),
+            (&self.damages_found, now.damages_found),
+        ] {
+            // Two who ask at once must not count anything twice.
+            counter.inner().fetch_max(value, Ordering::Relaxed);
+        }
     }
 }
 
@@ -348,5 +369,28 @@ fn register_directory_levels(registry: &mut Registry, levels: &Levels) {
         "millrace_log_directories_offline",
         "Log directories that have failed",
         &levels.offline_directories,
+    );
+    level(
+        "millrace_damaged_replicas",
+        "Replicas with batches that are damaged on the disk",
+        &levels.damaged_replicas,
+    );
+    let mut count = |name: &str, help: &str, counter: &Count| {
+        registry.register(name, help, counter.clone());
+    };
+    count(
+        "millrace_scrubbed_bytes",
+        "Bytes of closed segments read to find damage",
+        &levels.scrubbed_bytes,
+    );
+    count(
+        "millrace_scrub_passes",
+        "How often all closed segments were gone through",
+        &levels.scrub_passes,
+    );
+    count(
+        "millrace_damages_found",
+        "How often damage was found on the disks",
+        &levels.damages_found,
     );
 }

@@ -111,6 +111,9 @@ impl Reconciler {
                 }
                 self.store.set_cleaner(cleaner_options(&config.settings));
                 self.store.set_move_rate(move_rate(&config.settings));
+                self.store.set_scrub_rate(config.scrub_bytes_per_second);
+                self.store
+                    .set_producer_expiration(config.producer_expiration);
                 self.config = Arc::new(config);
                 self.settings.send_replace(self.config.clone());
             }
@@ -220,6 +223,7 @@ impl Reconciler {
             partition_epoch: partition.partition_epoch,
             replicas: partition.replicas.clone(),
             isr: partition.isr.clone(),
+            elr: partition.elr.clone(),
             directory,
             settings,
         }))
@@ -238,6 +242,17 @@ impl Reconciler {
             tracing::warn!(partition = %id, "found a stray log; set it aside");
             if let Err(error) = self.store.rename_stray(id).await {
                 tracing::error!(partition = %id, %error, "cannot set a stray log aside");
+            }
+        }
+        // What cannot be opened waits for its replica, if there is one.
+        for (topic, index) in self.store.all_unusable() {
+            let named = image.topic_named(topic.as_str()).map(|topic| topic.id);
+            let partition = named.and_then(|topic| image.partition(PartitionId { topic, index }));
+            if partition.is_some_and(|partition| self.hosts(partition)) {
+                continue;
+            }
+            if let Err(error) = self.store.set_unusable_aside(&topic, index).await {
+                tracing::error!(%topic, index, %error, "cannot set a stray log aside");
             }
         }
     }

@@ -131,6 +131,10 @@ async fn clean_dirtiest(inner: &Arc<Inner>, options: &Arc<CleanerOptions>) -> bo
             if matches!(error, StorageError::Io { .. }) {
                 log.directory().fail(&inner.shared, error.to_string());
             }
+            if log.damaged_from().is_some() {
+                // It goes on when the log has been mended.
+                return false;
+            }
             inner.give_up(&log, &error.to_string());
             false
         }
@@ -226,6 +230,7 @@ impl Inner {
             let settings = log.settings();
             let numbers = &self.cleaners;
             if !settings.compact
+                || log.damaged_from().is_some()
                 || lock(&numbers.at_work).contains(&log.number)
                 || lock(&numbers.uncleanable).contains(&log.number)
             {

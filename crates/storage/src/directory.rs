@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::time::Duration;
 
 use millrace_host::{DiskDirectory, Host};
 use millrace_model::{DirectoryId, Timestamp, TopicName};
@@ -18,6 +17,7 @@ use crate::log::Log;
 use crate::names::SOUND;
 use crate::settings::StoreEvents;
 use crate::store::Unopened;
+use crate::store::scrub::Counters;
 use crate::trash::Trash;
 use crate::trusted_clock::TrustedClock;
 
@@ -30,11 +30,14 @@ pub(crate) struct Shared {
     pub(crate) tail_bytes: AtomicUsize,
     pub(crate) tail_budget_bytes: usize,
     pub(crate) followed_cache_bytes: u64,
-    pub(crate) producer_expiration: Duration,
+    /// `producer.id.expiration.ms`.
+    pub(crate) producer_expiration_ms: AtomicU64,
     pub(crate) next_log: AtomicU64,
     pub(crate) reserve_bytes: Option<u64>,
     /// The wall clock as far as it is believed where records are deleted by it.
     pub(crate) trusted_clock: Mutex<TrustedClock>,
+    /// What the scrub did so far.
+    pub(crate) scrubbed: Counters,
     /// Told when something is to be done before long: a log start that moved is to become durable,
     /// a full disk to be watched.
     pub(crate) attention: Notify,

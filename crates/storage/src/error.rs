@@ -8,6 +8,8 @@ use millrace_model::{LeaderEpoch, Offset, PartitionId};
 use millrace_protocol::batch::Refusal;
 use thiserror::Error;
 
+use crate::store::Flaw;
+
 /// Why the store, or a change of one log, failed.
 #[derive(Clone, Debug, Error)]
 pub enum StorageError {
@@ -123,6 +125,14 @@ pub enum ReadError {
         /// The offset the next record will get.
         log_end: Offset,
     },
+    /// These batches are damaged on the disk; others are not (CORRUPT_MESSAGE).
+    #[error("the log is damaged on its disk from offset {from} to {to}")]
+    Damaged {
+        /// The first offset that cannot be read.
+        from: Offset,
+        /// The first one behind it that can.
+        to: Offset,
+    },
     /// The log was cut or restarted while it was read; ask again.
     #[error("the log changed while it was read")]
     Changed,
@@ -197,6 +207,8 @@ pub struct FailedLog {
     pub id: Option<PartitionId>,
     /// Its directory, which is left as it is.
     pub path: PathBuf,
+    /// What kind of flaw it has; nothing if its disk did not answer, or had no space.
+    pub flaw: Option<Flaw>,
     /// What is the matter.
     pub why: String,
 }

@@ -19,15 +19,19 @@
 //! - After an error of a write or a sync nothing of its directory is ever acknowledged again. A
 //!   full disk is no such error: nothing of a refused write was promised, so it waits and is
 //!   written when there is room.
+//! - What is known to be damaged on the disk is given to nobody, and nothing that is read for a
+//!   follower goes out without its checksum being looked at.
 //! - No thread that serves sockets waits for a disk: what touches one runs on the writer or in
 //!   `Tasks::blocking`.
 
 mod batch;
 mod checkpoint;
 mod cleaner;
+mod damage;
 mod directory;
 mod epochs;
 mod error;
+mod examine;
 mod handles;
 mod index;
 mod log;
@@ -57,7 +61,7 @@ pub use settings::{
     CleanerOptions, LogDirectory, LogSettings, Packing, StoreEvents, StoreOptions, TimestampType,
 };
 pub use store::moving::{FutureLog, MoveRefusal};
-pub use store::{DirectoryState, RecoveryReport, Store};
+pub use store::{DirectoryState, Flaw, RecoveryReport, Scrubbed, Store};
 
 /// Locks, also after a panic elsewhere: what is behind our locks is changed in one go.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

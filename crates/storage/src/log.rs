@@ -271,7 +271,8 @@ impl Log {
     /// Plans to read batches from the one that holds `from` on, none with an offset at or above
     /// `upper`: whole batches of at most `max_bytes` in all, or one that is larger if
     /// `at_least_one` is asked for and it is the first. What is in memory is in the plan; what is
-    /// not is found and read by the plan's own methods.
+    /// not is found and read by the plan's own methods. Nothing is read from where the disk is known
+    /// to be damaged.
     pub fn read(
         &self,
         from: Offset,
@@ -305,6 +306,14 @@ impl Log {
             let parts = read.parts.into_iter().map(Part::Memory).collect();
             return Ok(ReadPlan::of(parts));
         }
+        let upper = match state.damages.from(from) {
+            Some(run) if run.from <= from => {
+                let (from, to) = (run.from, run.to);
+                return Err(ReadError::Damaged { from, to });
+            }
+            Some(run) => upper.min(run.from),
+            None => upper,
+        };
         let generation = state.generation;
         let hint = state.hint(from);
         let log = self.arc();

@@ -14,6 +14,8 @@ pub(crate) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 /// Present unless the directory failed: without it, what its files show may be in the cache alone.
 /// A failure is noted by removing a file, because that works on a full disk too.
 pub(crate) const SOUND: &str = ".millrace-sound";
+/// Where the scrub stands.
+pub(crate) const SCRUB: &str = ".millrace-scrub";
 /// The directory's identity.
 pub(crate) const META_PROPERTIES: &str = "meta.properties";
 /// Below these offsets logs are compacted.

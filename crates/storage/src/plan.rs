@@ -98,6 +98,26 @@ impl ReadPlan {
         }
     }
 
+    /// As [`ReadPlan::load`], for whoever keeps what is read: checksums of what comes from a disk
+    /// are looked at, and nothing damaged is given away.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] where the disk holds something else than was written; the log's owner
+    /// is told so.
+    pub async fn load_sound(self, tasks: &Tasks) -> Result<Vec<Bytes>, ReadError> {
+        let Kind::Cold(cold) = self.0 else {
+            return self.load(tasks).await;
+        };
+        let cached = cold.load_inline();
+        if let Some(bytes) = &cached
+            && cold.is_sound(bytes)
+        {
+            return Ok(cached.into_iter().collect());
+        }
+        let bytes = tasks.blocking(move || cold.load_sound(cached)).await?;
+        Ok(bytes.into_iter().collect())
+    }
+
     /// Reads everything: at once what is in memory or in the page cache, else off the threads that
     /// serve sockets.
     pub async fn load(self, tasks: &Tasks) -> Result<Vec<Bytes>, ReadError> {

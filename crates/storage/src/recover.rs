@@ -3,7 +3,8 @@
 //! After a clean stop the files are taken as they are. Otherwise every segment from the one that
 //! holds the recovery point on is gone through with checksums; the log ends where they stop to fit,
 //! and what lies behind is cut off. Damage before the recovery point is another matter: that was
-//! durable, so the log is not opened, and nothing of it is touched.
+//! durable. A batch with a wrong checksum is noted as damaged, so that nobody is given it and other
+//! replicas can mend it; where more is missing, the log is not opened, and nothing of it is touched.
 
 mod swaps;
 
@@ -17,6 +18,7 @@ use millrace_model::{Offset, Timestamp};
 
 use crate::batch;
 use crate::checkpoint;
+use crate::damage::Damages;
 use crate::epochs::Epochs;
 use crate::error::{StorageError, While};
 use crate::index::{self, ALL_IN_FILE};
@@ -26,10 +28,14 @@ use crate::producers::{self, Producers};
 use crate::scan::{Scanner, Step};
 use crate::segment::{self, Rebuilt, Segment};
 use crate::settings::LogSettings;
+use crate::store::progress::Progress;
 use crate::writer::{remove_file, write_index_files};
 
 /// Largest file of leader epochs that is read: some 3,000,000 leaderships.
 const MAX_EPOCHS_BYTES: u64 = 64 << 20;
+
+/// Progress is told of each time so many bytes were gone through.
+const PROGRESS_BYTES: u64 = 4 << 20;
 
 /// What is known of a log before its directory is opened.
 pub(crate) struct Known {
@@ -43,6 +49,8 @@ pub(crate) struct Known {
     pub(crate) settings: Arc<LogSettings>,
     pub(crate) now: Timestamp,
     pub(crate) random: Random,
+    /// Told of what was gone through.
+    pub(crate) progress: Arc<Progress>,
 }
 
 /// A log that was opened.
@@ -66,6 +74,7 @@ struct Recovery<'a> {
     scanned: Vec<Offset>,
     sparse: bool,
     cut_bytes: u64,
+    damages: Damages,
 }
 
 /// Opens a partition's directory.
@@ -85,6 +94,7 @@ pub(crate) fn open(
         scanned: Vec::new(),
         sparse: false,
         cut_bytes: 0,
+        damages: Damages::default(),
     };
     recovery.list()?;
     let bases = recovery.bases();
@@ -141,7 +151,11 @@ impl Recovery<'_> {
 
     fn read_epochs(&mut self, any_segment: bool) -> Result<(), StorageError> {
         let path = self.directory.join(LEADER_EPOCHS);
-        let text = checkpoint::read_text(self.disk, &path, MAX_EPOCHS_BYTES)?;
+        let text = match checkpoint::read_text(self.disk, &path, MAX_EPOCHS_BYTES) {
+            // No text at all: that is what decoding would say.
+            Err(StorageError::Corrupt { .. }) => Some(String::new()),
+            text => text?,
+        };
         match text.as_deref().map(checkpoint::decode_epochs) {
             Some(Ok(entries)) => self.epochs = Epochs::from_file(entries),
             None if !any_segment => {}
@@ -245,7 +259,7 @@ impl Recovery<'_> {
 
     fn rebuild_trusted(&mut self, base: Offset, size: u64) -> Result<(), StorageError> {
         tracing::warn!(directory = %self.directory.display(), %base, "rebuilding an index");
-        let rebuilt = self.rebuild(base, size)?;
+        let rebuilt = self.rebuild(base, size, Offset(i64::MAX))?;
         if let Some((bytes, why)) = rebuilt.torn {
             let why = format!("{why}, {bytes} bytes before the end of segment {base}");
             return Err(StorageError::corrupt(self.directory, why));
@@ -253,22 +267,46 @@ impl Recovery<'_> {
         self.keep(rebuilt)
     }
 
-    fn rebuild(&mut self, base: Offset, size: u64) -> Result<Rebuilt, StorageError> {
+    /// Goes through a segment. What lies before `durable` was synced once: a batch there whose
+    /// checksum is wrong is damaged, and what follows it is not lost with it.
+    fn rebuild(
+        &mut self,
+        base: Offset,
+        size: u64,
+        durable: Offset,
+    ) -> Result<Rebuilt, StorageError> {
         let path = self.directory.join(names::file(base, FileKind::Log));
         let file = self
             .disk
             .open(&path, OpenMode::Read)
             .doing("opening", &path)?;
         let (epochs, known) = (&mut self.epochs, self.known);
-        let interval = known.settings.index_interval_bytes;
-        segment::rebuild(file.as_ref(), base, size, interval, known.now, |header| {
+        let how = segment::Rebuilding {
+            base,
+            size,
+            interval_bytes: known.settings.index_interval_bytes,
+            now: known.now,
+            durable,
+        };
+        let mut unsaid = 0;
+        let rebuilt = segment::rebuild(file.as_ref(), &how, |header| {
             epochs.assign(header.leader_epoch, header.base_offset);
-        })
-        .doing("reading", &path)
+            unsaid += header.size as u64;
+            if unsaid >= PROGRESS_BYTES {
+                known.progress.read(std::mem::take(&mut unsaid));
+            }
+        });
+        known.progress.read(unsaid);
+        rebuilt.doing("reading", &path)
     }
 
     fn keep(&mut self, rebuilt: Rebuilt) -> Result<(), StorageError> {
         let mut segment = rebuilt.segment;
+        let path = self.directory.display();
+        for run in &rebuilt.damaged {
+            tracing::error!(directory = %path, from = %run.from, to = %run.to, "a batch is damaged");
+        }
+        self.damages.set(segment.base, rebuilt.damaged);
         write_index_files(self.disk, self.directory, segment.base, &segment.index)?;
         let (offsets, times) = (segment.index.offsets.len(), segment.index.times.len());
         segment.index.take_written(offsets, times);
@@ -288,7 +326,7 @@ impl Recovery<'_> {
             return Ok(false);
         }
         let size = self.size(base)?;
-        let rebuilt = self.rebuild(base, size)?;
+        let rebuilt = self.rebuild(base, size, self.known.recovery_point)?;
         self.sparse |= rebuilt.sparse;
         let Some((bytes, why)) = rebuilt.torn.clone() else {
             self.keep(rebuilt)?;
@@ -362,6 +400,8 @@ impl Recovery<'_> {
         state.epochs = self.epochs;
         state.producers = producers;
         state.snapshot_end = snapshot_end;
+        state.damages = self.damages;
+        state.damages.forget_before(log_start);
         let scanned = self.scanned.len();
         state.unsynced_closed = self.scanned;
         state.unsynced_closed.retain(|base| *base != active);
@@ -371,6 +411,26 @@ impl Recovery<'_> {
             cut_bytes: self.cut_bytes,
         })
     }
+}
+
+/// Bytes of a partition's segments that must be gone through after a crash: those from the one on
+/// that holds the recovery point.
+pub(crate) fn unflushed_bytes(
+    disk: &dyn Disk,
+    directory: &Path,
+    point: Offset,
+) -> Result<u64, StorageError> {
+    let entries = disk.list(directory).doing("listing", directory)?;
+    let files = entries.iter().filter_map(|e| names::parse_file(&e.name));
+    let logs = files.filter(|(_, kind)| *kind == FileKind::Log);
+    let bases: Vec<Offset> = logs.map(|(base, _)| base).collect();
+    let first = bases.partition_point(|base| *base <= point);
+    let mut bytes = 0;
+    for base in &bases[first.saturating_sub(1)..] {
+        let file = segment::open(disk, directory, *base, FileKind::Log, OpenMode::Read)?;
+        bytes += file.len().doing("reading", directory)?;
+    }
+    Ok(bytes)
 }
 
 /// The producers of a log as of `end`: those of the newest usable snapshot, brought up to date by
@@ -452,6 +512,11 @@ fn note_producers(
             .doing("searching", &path)?
             .map_or(0, |(_, entry)| entry.position.into());
     }
+    // An index that is damaged must not hide a batch.
+    let found = segment::seek_from_index(file.as_ref(), start, size, from);
+    let Some((start, _)) = found.doing("searching", &path)? else {
+        return Ok(());
+    };
     let mut scanner = Scanner::heads(file.as_ref(), start, size);
     while let Step::Batch(position, header) = scanner.next_head().doing("reading", &path)? {
         if header.next_offset() <= from || !header.has_producer_id() {

@@ -24,6 +24,17 @@ pub(crate) enum Step {
     Torn(String),
 }
 
+/// What comes next where wrong checksums are to be told from bytes that are no batch.
+#[derive(Debug)]
+pub(crate) enum Checked {
+    /// A batch that begins at this position, and whether its checksum is right.
+    Batch(u64, Header, bool),
+    /// The end, exactly behind a batch.
+    End,
+    /// Bytes that are no whole batch; the text says why.
+    Torn(String),
+}
+
 /// Where a scan of one file stands.
 pub(crate) struct Scanner<'a> {
     file: &'a dyn DiskFile,
@@ -109,17 +120,28 @@ impl<'a> Scanner<'a> {
 
     /// The next batch, whose checksum is right.
     pub(crate) fn next_verified(&mut self) -> io::Result<Step> {
-        let step = self.next_head()?;
-        let Step::Batch(position, header) = step else {
-            return Ok(step);
+        match self.next_checked()? {
+            Checked::Batch(position, header, true) => Ok(Step::Batch(position, header)),
+            Checked::Batch(position, ..) => {
+                self.position = position;
+                Ok(Step::Torn("a checksum does not match".to_owned()))
+            }
+            Checked::End => Ok(Step::End),
+            Checked::Torn(why) => Ok(Step::Torn(why)),
+        }
+    }
+
+    /// The next batch, and whether its checksum is right.
+    pub(crate) fn next_checked(&mut self) -> io::Result<Checked> {
+        let (position, header) = match self.next_head()? {
+            Step::Batch(position, header) => (position, header),
+            Step::End => return Ok(Checked::End),
+            Step::Torn(why) => return Ok(Checked::Torn(why)),
         };
         let bytes = self.bytes(position, header.size)?;
         let sound = batch::crc_matches(bytes) || Planted::TornTailKept.is_here();
-        if bytes.len() == header.size && sound {
-            return Ok(step);
-        }
-        self.position = position;
-        Ok(Step::Torn("a checksum does not match".to_owned()))
+        let sound = sound && bytes.len() == header.size;
+        Ok(Checked::Batch(position, header, sound))
     }
 
     /// The bytes of the batch that was returned last.

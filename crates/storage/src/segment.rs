@@ -7,10 +7,11 @@ use millrace_host::{Disk, DiskFile};
 use millrace_model::{Offset, Timestamp};
 
 use crate::batch::Header;
+use crate::damage::Run;
 use crate::error::{StorageError, While};
 use crate::index::{self, OffsetEntry, SegmentIndex, TimeEntry};
 use crate::names::{self, FileKind};
-use crate::scan::{Scanner, Step};
+use crate::scan::{Checked, Scanner, Step};
 use crate::settings::LogSettings;
 
 /// Positions in an index are 32 bits with sign, so no segment grows beyond this.
@@ -149,8 +150,12 @@ pub(crate) fn last_time(
     let Some(file) = open_if_any(disk, directory, base, FileKind::TimeIndex)? else {
         return Ok(None);
     };
-    let entries = file.len().doing("reading", &path)? / index::TIME_ENTRY_BYTES;
-    match entries.checked_sub(1) {
+    let len = file.len().doing("reading", &path)?;
+    if len % index::TIME_ENTRY_BYTES != 0 {
+        // Its end is lost, and with it what is asked for.
+        return Ok(None);
+    }
+    match (len / index::TIME_ENTRY_BYTES).checked_sub(1) {
         None => Ok(None),
         Some(last) => index::time_entry(file.as_ref(), last)
             .doing("reading", &path)
@@ -214,8 +219,43 @@ pub(crate) fn load_active(
     if let Step::Batch(_, first) = first {
         segment.first_timestamp = Some(first.max_timestamp);
     }
+    if let Some(last) = segment.index.last_time
+        && !confirms(disk, directory, &segment, last)?
+    {
+        let torn = Some("its time index contradicts it".to_owned());
+        let end = base;
+        return Ok(Loaded { segment, end, torn });
+    }
     let (end, torn) = load_rest(&mut segment, file.as_ref(), start).doing("reading", &path)?;
     Ok(Loaded { segment, end, torn })
+}
+
+/// Whether the batches of a segment that is being loaded say what an entry of its time index says.
+fn confirms(
+    disk: &dyn Disk,
+    directory: &Path,
+    segment: &Segment,
+    entry: TimeEntry,
+) -> Result<bool, StorageError> {
+    let base = segment.base;
+    let path = directory.join(names::file(base, FileKind::Log));
+    let file = open(disk, directory, base, FileKind::Log, OpenMode::Read)?;
+    let entries = segment.index.written_offsets;
+    let mut start = 0;
+    if entries > 0 {
+        let index = open(disk, directory, base, FileKind::Index, OpenMode::Read)?;
+        let floor = index::offset_floor(index.as_ref(), entries, entry.offset);
+        let floor = floor.doing("searching", &path)?;
+        start = floor.map_or(0, |(_, found)| u64::from(found.position));
+    }
+    let target = base.plus(i64::from(entry.offset));
+    match seek_from_index(file.as_ref(), start, segment.size, target) {
+        Ok(found) => Ok(found.is_some_and(|(_, header)| {
+            header.base_offset <= target && header.max_timestamp == entry.timestamp
+        })),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Ok(false),
+        Err(error) => Err(StorageError::io("searching", &path, error)),
+    }
 }
 
 fn entries(
@@ -272,35 +312,66 @@ pub(crate) struct Rebuilt {
     pub(crate) torn: Option<(u64, String)>,
     /// Whether records are missing between or within its batches, as compaction leaves it.
     pub(crate) sparse: bool,
+    /// Batches that were durable and have wrong checksums.
+    pub(crate) damaged: Vec<Run>,
+}
+
+/// How a segment is gone through.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rebuilding {
+    pub(crate) base: Offset,
+    /// Bytes of its file.
+    pub(crate) size: u64,
+    /// `index.interval.bytes`.
+    pub(crate) interval_bytes: u64,
+    pub(crate) now: Timestamp,
+    /// What lies before was durable: a wrong checksum is no torn end there.
+    pub(crate) durable: Offset,
 }
 
 /// Goes through a segment with checksums, makes its indexes anew in memory and shows each batch to
 /// `visit` (Kafka method `LogSegment.recover`).
 pub(crate) fn rebuild(
     file: &dyn DiskFile,
-    base: Offset,
-    size: u64,
-    interval_bytes: u64,
-    now: Timestamp,
+    how: &Rebuilding,
     mut visit: impl FnMut(&Header),
 ) -> std::io::Result<Rebuilt> {
-    let mut segment = Segment::new(base, now, 0);
+    let Rebuilding { base, size, .. } = *how;
+    let mut segment = Segment::new(base, how.now, 0);
     let mut scanner = Scanner::whole(file, size);
     let (mut end, mut sparse) = (base, false);
+    let mut damaged: Vec<Run> = Vec::new();
     let torn = loop {
-        match scanner.next_verified()? {
-            Step::End => break None,
-            Step::Torn(why) => break Some(why),
-            Step::Batch(_, header) => {
-                if header.base_offset < end || index::relative(base, header.last_offset()).is_none()
-                {
+        match scanner.next_checked()? {
+            Checked::End => break None,
+            Checked::Torn(why) => break Some(why),
+            Checked::Batch(position, mut header, sound) => {
+                let misplaced = header.base_offset < end
+                    || index::relative(base, header.last_offset()).is_none();
+                if misplaced {
                     break Some(format!("offset {} comes out of order", header.base_offset));
+                }
+                if !sound && header.next_offset() > how.durable {
+                    break Some("a checksum does not match".to_owned());
+                }
+                if !sound {
+                    damaged.push(Run {
+                        from: end,
+                        to: header.next_offset(),
+                        segment: base,
+                        position,
+                        resume: position + header.size as u64,
+                    });
+                    // What it says of its time is not to be believed.
+                    header.record_count = 0;
                 }
                 sparse |=
                     header.base_offset > end || header.record_count != header.last_offset_delta + 1;
                 end = header.next_offset();
-                segment.add(&header, interval_bytes);
-                visit(&header);
+                segment.add(&header, how.interval_bytes);
+                if sound {
+                    visit(&header);
+                }
             }
         }
     };
@@ -312,7 +383,48 @@ pub(crate) fn rebuild(
         end,
         torn,
         sparse,
+        damaged,
     })
+}
+
+/// As [`seek`], from a position that an index gave; a position that contradicts the batches there is
+/// not believed, and the search begins at the beginning.
+pub(crate) fn seek_from_index(
+    file: &dyn DiskFile,
+    position: u64,
+    end: u64,
+    target: Offset,
+) -> std::io::Result<Option<(u64, Header)>> {
+    let found = match position < end {
+        true => seek(file, position, end, target),
+        false => Err(std::io::ErrorKind::InvalidData.into()),
+    };
+    let lied = match &found {
+        Ok(Some((at, header))) => *at == position && header.base_offset > target,
+        Ok(None) => false,
+        Err(error) => error.kind() == std::io::ErrorKind::InvalidData,
+    };
+    if position == 0 || !lied {
+        return found;
+    }
+    seek(file, 0, end, target)
+}
+
+/// The largest timestamp of a segment's records and the last offset of the batch that has it, by
+/// heads.
+pub(crate) fn largest_time(
+    file: &dyn DiskFile,
+    end: u64,
+) -> std::io::Result<Option<(Timestamp, Offset)>> {
+    let mut largest: Option<(Timestamp, Offset)> = None;
+    let mut scanner = Scanner::heads(file, 0, end);
+    while let Step::Batch(_, header) = scanner.next_head()? {
+        let newer = largest.is_none_or(|(time, _)| header.max_timestamp > time);
+        if header.record_count > 0 && newer {
+            largest = Some((header.max_timestamp, header.last_offset()));
+        }
+    }
+    Ok(largest)
 }
 
 /// The first batch of a segment that ends after `target`, where the search by heads begins at

@@ -160,6 +160,8 @@ pub trait StoreEvents: Send + Sync + 'static {
     /// A directory has become short of space, or is so no more: look at
     /// [`crate::DirectoryState::full`] of all.
     fn room_changed(&self) {}
+    /// More of a log is damaged on its disk than was known; see [`crate::Log::damaged_from`].
+    fn damaged(&self, _log: PartitionId) {}
     /// A directory failed: nothing in it is read or written any more.
     fn offline(&self, directory: DirectoryId, why: &str);
 }
@@ -198,10 +200,16 @@ pub struct StoreOptions {
     /// `millrace.disk.reserve.bytes`: appends stop when less is free; a share of the file system if
     /// there is no number.
     pub reserve_bytes: Option<u64>,
-    /// `log.initial.task.delay.ms`: how long after the start retention looks first.
+    /// `log.initial.task.delay.ms`: how long after the start retention and the scrub begin.
     pub initial_task_delay: Duration,
     /// How logs are compacted, until [`crate::Store::set_cleaner`] says otherwise.
     pub cleaner: CleanerOptions,
+    /// `millrace.scrub.bytes.per.second`: how much of closed segments is read and checked; nothing
+    /// if it is 0. Until [`crate::Store::set_scrub_rate`] says otherwise.
+    pub scrub_bytes_per_second: u64,
+    /// `millrace.scrub.interval.ms`: from the beginning of one such check of everything to that of
+    /// the next, at least.
+    pub scrub_interval: Duration,
 }
 
 impl StoreOptions {
@@ -228,6 +236,8 @@ impl StoreOptions {
             reserve_bytes: None,
             initial_task_delay: Duration::from_secs(30),
             cleaner: CleanerOptions::default(),
+            scrub_bytes_per_second: 8 << 20,
+            scrub_interval: Duration::from_secs(86_400),
         }
     }
 }

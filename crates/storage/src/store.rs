@@ -4,20 +4,23 @@ pub(crate) mod checkpoints;
 pub(crate) mod epoch_files;
 pub(crate) mod moving;
 mod open;
+pub(crate) mod progress;
+mod recovery;
+pub(crate) mod scrub;
 mod ticker;
 mod unopened;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use millrace_host::disk::{OpenMode, Space};
 use millrace_host::{Tasks, Worker};
 use millrace_model::{BrokerEpoch, DirectoryId, Offset, PartitionId, TopicName};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::checkpoint;
 use crate::cleaner::{self, Cleaners};
@@ -59,6 +62,12 @@ pub(crate) struct Inner {
     /// file system makes them no quicker side by side.
     maker: Worker<Make>,
     pub(crate) closed: AtomicBool,
+    /// Bytes a second that the scrub may read.
+    scrub_rate: AtomicU64,
+    /// Told when that changes.
+    scrub_changed: Notify,
+    /// Partitions whose directories could not be opened.
+    unusable: Mutex<BTreeMap<(TopicName, i32), Unusable>>,
 }
 
 /// A directory that could not be used from the start.
@@ -94,6 +103,39 @@ pub struct RecoveryReport {
     pub failed: Vec<FailedLog>,
     /// Directories that cannot be used, and why.
     pub offline: Vec<(PathBuf, String)>,
+}
+
+/// Why the directory of a partition could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// It does not tell to which topic of its name it belongs, as a power cut leaves it where
+    /// nothing was synced; nor does anything say that it ever held what was committed. Under fsync
+    /// durability that is settled before the first batch is acknowledged.
+    Unborn,
+    /// The same, but some of it was committed: a power cut explains that under page-cache
+    /// durability alone.
+    Nameless,
+    /// Something that was durable is damaged or missing.
+    Damaged,
+}
+
+/// A directory that could not be opened.
+struct Unusable {
+    path: PathBuf,
+    flaw: Flaw,
+}
+
+/// What was done to find damaged batches before somebody wants to read them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Bytes read and checked since the start.
+    pub bytes: u64,
+    /// How often everything has been gone through since the start.
+    pub passes: u64,
+    /// How often damage was found since the start, by whomever.
+    pub damages: u64,
+    /// Logs that are damaged now.
+    pub damaged_logs: u64,
 }
 
 /// The state of one log directory.
@@ -133,6 +175,59 @@ impl Store {
     pub fn set_cleaner(&self, options: CleanerOptions) {
         self.0.cleaners.set(options);
         cleaner::start(&self.0);
+    }
+
+    /// Puts another rate of the scrub in force, in bytes a second; 0 stops it.
+    pub fn set_scrub_rate(&self, bytes_per_second: u64) {
+        let before = self.0.scrub_rate.swap(bytes_per_second, Ordering::Relaxed);
+        if before != bytes_per_second {
+            self.0.scrub_changed.notify_one();
+        }
+    }
+
+    /// Puts another `producer.id.expiration.ms` in force, from the next checkpoint on.
+    pub fn set_producer_expiration(&self, span: Duration) {
+        let expiration = &self.0.shared.producer_expiration_ms;
+        expiration.store(open::millis(span), Ordering::Relaxed);
+    }
+
+    /// What the scrub did.
+    pub fn scrubbed(&self) -> Scrubbed {
+        let counters = &self.0.shared.scrubbed;
+        let logs = self.0.all_logs();
+        let damaged = logs.iter().filter(|log| log.damaged_from().is_some());
+        Scrubbed {
+            bytes: counters.bytes.load(Ordering::Relaxed),
+            passes: counters.passes.load(Ordering::Relaxed),
+            damages: counters.damages.load(Ordering::Relaxed),
+            damaged_logs: damaged.count() as u64,
+        }
+    }
+
+    /// What is the matter with the directory of this partition; nothing if there is none that could
+    /// not be opened.
+    pub fn unusable(&self, topic: &TopicName, index: i32) -> Option<Flaw> {
+        let unusable = lock(&self.0.unusable);
+        unusable
+            .get(&(topic.clone(), index))
+            .map(|found| found.flaw)
+    }
+
+    /// The partitions whose directories could not be opened.
+    pub fn all_unusable(&self) -> Vec<(TopicName, i32)> {
+        lock(&self.0.unusable).keys().cloned().collect()
+    }
+
+    /// Renames the directory of a partition that could not be opened with `-stray`; its files stay.
+    /// Nothing happens if there is none.
+    pub async fn set_unusable_aside(
+        &self,
+        topic: &TopicName,
+        index: i32,
+    ) -> Result<(), StorageError> {
+        let (inner, key) = (self.0.clone(), (topic.clone(), index));
+        let tasks = &self.0.shared.host.tasks;
+        tasks.blocking(move || inner.set_unusable_aside(&key)).await
     }
 
     /// The log directories.
@@ -350,6 +445,22 @@ impl Inner {
             .filter(|log| Arc::ptr_eq(&log.directory(), directory))
             .cloned()
             .collect()
+    }
+
+    fn set_unusable_aside(&self, key: &(TopicName, i32)) -> Result<(), StorageError> {
+        let Some(path) = lock(&self.unusable)
+            .get(key)
+            .map(|found| found.path.clone())
+        else {
+            return Ok(());
+        };
+        let mut directories = self.directories.iter();
+        if let Some(open) = directories.find(|open| path.parent() == Some(&open.directory.path)) {
+            recovery::set_aside(&self.shared, &open.directory, &path, key)?;
+            lock(&open.directory.kept).remove(key);
+        }
+        lock(&self.unusable).remove(key);
+        Ok(())
     }
 
     /// The worker that makes logs.

@@ -214,15 +214,6 @@ async fn pass(millis: u64) {
     tokio::time::sleep(Duration::from_millis(millis)).await;
 }
 
-fn simulate(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    runtime.block_on(test);
-}
-
 /// Small memory for keys takes several rounds and comes to the same.
 #[test]
 fn the_newest_of_each_key_stays() {

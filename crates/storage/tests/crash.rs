@@ -11,7 +11,7 @@ use millrace_host::disk::sim::{Fault, Operation, SimDisk};
 use millrace_host::{Host, Random};
 use millrace_model::{BrokerEpoch, DirectoryId, Durability, LeaderEpoch, Offset, PartitionId};
 use millrace_storage::{
-    AppendError, Log, LogSettings, RecoveryReport, Store, StoreEvents, StoreOptions,
+    AppendError, Flaw, Log, LogSettings, RecoveryReport, Store, StoreEvents, StoreOptions,
 };
 
 use crate::support::*;
@@ -238,6 +238,13 @@ impl Run {
         let mut logs = Vec::new();
         for index in 0..self.models.len() {
             let id = partition(1, index as i32);
+            if let Some(flaw) = store.unusable(&topic("t"), index as i32)
+                && self.sim.crashes() == crashes
+            {
+                self.check_lost_identity(index, flaw);
+                // Where the power goes in between, nothing can be made either.
+                let _ = store.set_unusable_aside(&topic("t"), index as i32).await;
+            }
             let Ok(log) = store.create(id, &topic("t"), self.settings()).await else {
                 assert!(
                     self.sim.crashes() > crashes,
@@ -266,6 +273,17 @@ impl Run {
             told,
             logs,
         })
+    }
+
+    /// A log that does not know its topic any more: nothing of it was ever acknowledged.
+    fn check_lost_identity(&self, index: usize, flaw: Flaw) {
+        let promised = self.models[index].promised;
+        let expected = match self.durability {
+            Durability::Fsync => flaw == Flaw::Unborn,
+            Durability::PageCache => flaw != Flaw::Damaged,
+        };
+        let context = format!("log {index}, promised {promised}, {flaw:?}");
+        assert!(promised == 0 && expected, "{context}: {}", self.explain());
     }
 
     /// Takes over what survived, after checking that it may be so. False if the power went.

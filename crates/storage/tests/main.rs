@@ -4,10 +4,12 @@
 
 mod compaction;
 mod crash;
+mod damage;
 mod failures;
 mod kafka;
 mod moving;
 mod retention;
+mod starts;
 mod store;
 mod support;
 mod tails;

@@ -23,6 +23,7 @@ use millrace_storage::{
 pub struct Told {
     pub durable: Mutex<BTreeMap<PartitionId, Offset>>,
     pub offline: Mutex<Vec<String>>,
+    pub damaged: Mutex<Vec<PartitionId>>,
     pub commits: Mutex<usize>,
 }
 
@@ -38,6 +39,20 @@ impl StoreEvents for Told {
     fn offline(&self, _directory: DirectoryId, why: &str) {
         self.offline.lock().unwrap().push(why.to_owned());
     }
+
+    fn damaged(&self, log: PartitionId) {
+        self.damaged.lock().unwrap().push(log);
+    }
+}
+
+/// Runs a test on a clock that goes as fast as the test does.
+pub fn simulate(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(test);
 }
 
 pub fn partition(topic: u8, index: i32) -> PartitionId {

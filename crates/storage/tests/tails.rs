@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use millrace_host::disk::OpenMode;
 use millrace_host::disk::sim::SimDisk;
 use millrace_model::{Durability, Offset};
-use millrace_storage::{Log, LogSettings, Store};
+use millrace_storage::{Flaw, Log, LogSettings, StorageError, Store};
 
 use crate::support::*;
 
@@ -100,19 +102,34 @@ async fn the_page_cache_is_written_to_without_a_sync() {
     assert_eq!(syncs_of_first_batches(Durability::PageCache).await, 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn batches_that_lost_their_topic_in_a_power_cut_are_kept_aside() {
+/// What is the matter with a log whose identity is `found` after a power cut.
+async fn flaw(identity: Option<&str>, committed: bool) -> Option<Flaw> {
     let sim = SimDisk::new(1);
     let first = store(&sim).await;
     let log_before = log(&first, 0, Durability::PageCache).await;
     append(&log_before, Batch::default());
     written(&log_before).await;
+    log_before.note_high_watermark(Offset(if committed { 3 } else { 0 }));
+    tokio::time::sleep(Duration::from_secs(10)).await;
     let (disk, path) = (sim.mount(), Path::new("/data/t-0"));
     drop((first, log_before));
     tokio::time::sleep(Duration::from_secs(5)).await;
-    disk.remove_file(&path.join("partition.metadata")).unwrap();
+    let file = path.join("partition.metadata");
+    disk.remove_file(&file).unwrap();
+    if let Some(content) = identity {
+        let file = disk.open(&file, OpenMode::Create).unwrap();
+        let content = Bytes::copy_from_slice(content.as_bytes());
+        file.write_at(&[content], 0).unwrap();
+    }
     let second = store(&sim).await;
-    assert!(!disk.exists(path));
+    let (name, flaw) = (topic("t"), second.unusable(&topic("t"), 0));
+    assert!(disk.exists(path), "nothing is done without being asked for");
+    // Others are not let in, until whoever knows better has it set aside.
+    let id = partition(1, 0);
+    let occupied = second.create(id, &name, LogSettings::default()).await;
+    assert!(matches!(occupied, Err(StorageError::Occupied { .. })));
+    second.set_unusable_aside(&name, 0).await.unwrap();
+    assert_eq!(second.unusable(&name, 0), None);
     let entries = disk.list(Path::new("/data")).unwrap();
     let stray = entries
         .iter()
@@ -120,4 +137,15 @@ async fn batches_that_lost_their_topic_in_a_power_cut_are_kept_aside() {
     assert_eq!(stray.count(), 1);
     let log_after = log(&second, 0, Durability::PageCache).await;
     assert_eq!(log_after.bounds().log_end, Offset(0));
+    flaw
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_lost_its_topic_tells_what_was_promised_by_it() {
+    assert_eq!(flaw(None, false).await, Some(Flaw::Unborn));
+    assert_eq!(flaw(Some(""), false).await, Some(Flaw::Unborn));
+    assert_eq!(flaw(Some("\0\0\0\0"), true).await, Some(Flaw::Nameless));
+    // No power cut leaves this.
+    let damaged = "version: 0\ntopic_id: Tt6qvHRxQMuVfnceAfvNn";
+    assert_eq!(flaw(Some(damaged), false).await, Some(Flaw::Damaged));
 }

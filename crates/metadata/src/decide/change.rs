@@ -85,6 +85,18 @@ impl<'a> Change<'a> {
         self.distrusted.push(broker);
     }
 
+    /// Takes a broker whose replica is damaged out of ISR and ELR, and lets a new leadership begin.
+    /// False, and nothing changes, where no other member of the ISR can lead.
+    pub fn relieve(&mut self, broker: BrokerId) -> bool {
+        let mut others = self.next.isr.iter().filter(|member| **member != broker);
+        if !others.any(|other| self.can_lead(*other)) {
+            return false;
+        }
+        self.distrust(broker);
+        self.raise_epoch();
+        true
+    }
+
     /// The broker's replica is empty and lies in `directory` from now on. If nobody is left to
     /// fill it, the old directory stays on record, in case it comes back.
     pub fn begin_empty(&mut self, broker: BrokerId, directory: DirectoryId) {

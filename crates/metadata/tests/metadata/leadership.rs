@@ -106,8 +106,9 @@ fn told(image: &Image) -> String {
     text
 }
 
-/// One event: `fence 1`, `beat 1`, `short 1`, `room 1`, `stop 1`, `restart 1`, `crash 1`, `wipe 1`, `lose-disk 1`,
-/// `unregister 1`, `prefer`, `order`, `join 2` or `leave 2` (asked for by the leader), `move 2,3`,
+/// One event: `fence 1`, `beat 1`, `short 1`, `room 1`, `stop 1`, `restart 1`, `crash 1`, `wipe 1`,
+/// `lose-disk 1`, `damage 1`, `unregister 1`, `prefer`, `order`, `join 2` or `leave 2` (asked for by
+/// the leader), `move 2,3`,
 /// `cancel`, or a setting, `name=value`.
 fn happen(image: &Image, event: &str) -> Image {
     let (verb, object) = event.split_once(' ').unwrap_or((event, ""));
@@ -119,6 +120,11 @@ fn happen(image: &Image, event: &str) -> Image {
         "lose-disk" => {
             let known = image.broker(number()).unwrap();
             directory_failed(image, known.id, known.epoch, &known.directories).records
+        }
+        "damage" => {
+            let known = image.broker(number()).unwrap();
+            let epoch = image.partition(pid(1, 0)).unwrap().leader_epoch;
+            replicas_damaged(image, known.id, known.epoch, &[(pid(1, 0), epoch)]).records
         }
         "unregister" => unregister_broker(image, number()).records,
         "prefer" => elect(image, ElectionKind::Preferred, None).records,
@@ -491,6 +497,59 @@ fn an_unclean_stop_costs_its_places_where_the_page_cache_was_trusted() {
         "millrace.durability=page-cache; crash 2",
         "1,2 isr 1 leader 1 epoch 0",
     );
+}
+
+#[test]
+fn a_damaged_replica_is_relieved_where_another_one_can_take_its_place() {
+    let full = "1,2,3 isr 1,2,3 leader 1 min 2";
+    check(full, "damage 1", "1,2,3 isr 2,3 leader 2 epoch 1");
+    // A new leadership, in which nobody relies on what it acknowledged.
+    check(full, "damage 3", "1,2,3 isr 1,2 leader 1 epoch 1");
+    // Not even below the minimum is it eligible.
+    let two = "1,2,3 isr 1,2 leader 1 min 2";
+    check(two, "damage 2", "1,2,3 isr 1 leader 1 epoch 1");
+    check(
+        "1,2,3 isr 1 elr 2,3 leader 1 min 2",
+        "damage 2",
+        "1,2,3 isr 1 elr 3 leader 1 epoch 1",
+    );
+    // Who is outside may be about to come back.
+    check(
+        "1,2,3 isr 1,2 leader 1",
+        "damage 3",
+        "1,2,3 isr 1,2 leader 1 epoch 1",
+    );
+    // The last one stays, and so does one that only others could replace who cannot lead.
+    let alone = "1,2,3 isr 1 leader 1";
+    check(alone, "damage 1", "1,2,3 isr 1 leader 1 epoch 0");
+    check("1,2,3 isr 1 fenced 1", "damage 1", "1,2,3 isr 1 epoch 0");
+    let only_one_stays = "1,2 isr 1,2 leader 1";
+    let before = told(&happen(&world(only_one_stays), "stop 2"));
+    check(only_one_stays, "stop 2; damage 1", &before);
+}
+
+#[test]
+fn damage_is_told_by_who_has_the_replica_and_knows_the_leadership() {
+    let image = world("1,2 isr 1,2 leader 1 epoch 5");
+    let ask = |id, broker_epoch, partition, epoch| {
+        let damaged = [(partition, LeaderEpoch(epoch))];
+        replicas_damaged(&image, BrokerId(id), BrokerEpoch(broker_epoch), &damaged).reply
+    };
+    let codes = |code| Ok(vec![code]);
+    assert_eq!(ask(1, 1, pid(1, 0), 4), codes(ErrorCode::FencedLeaderEpoch));
+    assert_eq!(ask(1, 1, pid(1, 0), 6), codes(ErrorCode::NotController));
+    assert_eq!(
+        ask(3, 3, pid(1, 0), 5),
+        codes(ErrorCode::NotLeaderOrFollower)
+    );
+    assert_eq!(
+        ask(1, 1, pid(1, 9), 5),
+        codes(ErrorCode::UnknownTopicOrPartition)
+    );
+    assert_eq!(ask(1, 1, pid(7, 0), 5), codes(ErrorCode::UnknownTopicId));
+    let stale = ask(1, 9, pid(1, 0), 5).unwrap_err();
+    assert_eq!(stale.code, ErrorCode::StaleBrokerEpoch);
+    assert_eq!(ask(1, 1, pid(1, 0), 5), codes(ErrorCode::None));
 }
 
 #[test]

@@ -34,6 +34,9 @@ pub(crate) struct Follower {
     pub(crate) leader: Option<BrokerId>,
     pub(crate) epoch: LeaderEpoch,
     pub(crate) partition_epoch: PartitionEpoch,
+    pub(crate) counted_on: bool,
+    /// It has joined in this leadership, so the leader may know of it.
+    pub(crate) joined: bool,
     pub(crate) stage: Stage,
 }
 
@@ -43,6 +46,8 @@ impl Follower {
             leader: follow.leader,
             epoch: follow.epoch,
             partition_epoch: follow.partition_epoch,
+            counted_on: follow.counted_on,
+            joined: false,
             stage: Stage::Detached,
         }
     }
@@ -97,6 +102,7 @@ impl Core {
                 fx.job = self.job;
             }
         }
+        self.mend(log, fx);
         if self.job.is_some() {
             // The job's end joins.
             self.set_stage(Stage::Truncating { stream });
@@ -160,6 +166,9 @@ impl Core {
         let last_epoch = log.last_epoch();
         let round = self.rounds;
         self.set_stage(Stage::Joining { stream, acked });
+        if let State::Follower(follower) = &mut self.state {
+            follower.joined = true;
+        }
         let join = Join {
             stream,
             broker_epoch,
@@ -438,6 +447,7 @@ mod tests {
             leader: Some(BrokerId(2)),
             epoch: LeaderEpoch(3),
             partition_epoch: PartitionEpoch(5),
+            counted_on: true,
         };
         core.assign(Part::Follow(follow), &Empty, now, &mut fx);
         core.attach(BrokerId(2), StreamId(7), &Empty, &mut fx);

@@ -3,10 +3,12 @@
 //! After every step the invariants of the replication design are checked.
 //!
 //! - `controller`: rules 10 to 13, over one partition;
-//! - `world`: nodes, disks, messages under way, and the steps;
+//! - `disk`: what a node keeps, and what of it is damaged;
+//! - `world`: nodes, messages under way, and the steps;
 //! - `invariants`: what must hold.
 
 mod controller;
+mod disk;
 mod invariants;
 mod world;
 
@@ -75,6 +77,32 @@ fn two_replicas_keep_every_invariant() {
 fn three_replicas_keep_every_invariant() {
     check_safe(Setup::new(3, 1), 700);
     check_safe(Setup::new(3, 2), 1500);
+}
+
+#[test]
+fn damaged_disks_break_no_invariant() {
+    for (replicas, min_isr, seeds) in [(2, 1, 700), (3, 1, 500), (3, 2, 900)] {
+        let damages = true;
+        check_safe(
+            Setup {
+                damages,
+                ..Setup::new(replicas, min_isr)
+            },
+            seeds,
+        );
+    }
+}
+
+/// A replica that was damaged and cut its log in a leadership that had heard of it before.
+#[test]
+fn mending_without_a_new_leadership_is_noticed() {
+    check_noticed(Setup {
+        omitted: Some(Omit::NewEpochToMend),
+        lapse: Some(Lapse::SameEpochAfterDamage),
+        damages: true,
+        wipes: false,
+        ..Setup::new(2, 1)
+    });
 }
 
 /// A broker epoch that went unnoticed, of a follower whose disk was wiped.

@@ -37,6 +37,7 @@ pub(crate) enum Omit {
     WaitForConfirmedRemoval,
     AnswerBeforeAck,
     BaseEqualsLogEnd,
+    NewEpochToMend,
 }
 
 impl Rules {
@@ -63,7 +64,10 @@ fn planted(step: Omit) -> Option<Planted> {
         Omit::LeaderChecksAckIncarnation
         | Omit::FollowerChecksIncarnation
         | Omit::ForgetOnNewIncarnation => Some(Planted::FencedJoins),
-        Omit::MinIsrGate | Omit::RejectionKeepsPending | Omit::BaseEqualsLogEnd => None,
+        Omit::MinIsrGate
+        | Omit::RejectionKeepsPending
+        | Omit::BaseEqualsLogEnd
+        | Omit::NewEpochToMend => None,
     }
 }
 

@@ -40,7 +40,7 @@ impl Replica {
     /// set aside.
     async fn make_log(self: &Arc<Self>) -> Result<Option<Arc<Log>>, StorageError> {
         let settings = self.lock().settings.clone();
-        let mut told = false;
+        let (mut told, mut pause) = (false, Replica::first_pause());
         while self.is_current() {
             let store = &self.shared.store;
             let made = store.create_in(self.id, &self.topic, settings.clone(), self.place);
@@ -51,7 +51,10 @@ impl Replica {
                     if !std::mem::replace(&mut told, true) {
                         tracing::info!(partition = %self.id, %error, "waiting to make a log");
                     }
-                    tokio::time::sleep(OCCUPIED_RETRY).await;
+                    match store.unusable(&self.topic, self.id.index) {
+                        Some(flaw) => self.look_at_unusable(flaw, &mut pause).await?,
+                        None => tokio::time::sleep(OCCUPIED_RETRY).await,
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -60,7 +63,7 @@ impl Replica {
     }
 
     /// Whether the image still wants this replica here.
-    fn is_current(self: &Arc<Self>) -> bool {
+    pub(super) fn is_current(self: &Arc<Self>) -> bool {
         let known = self.shared.replica(self.id);
         known.is_some_and(|known| Arc::ptr_eq(&known, self))
     }
@@ -95,6 +98,7 @@ impl Replica {
         });
         self.shared.link.opened(self.id, directory);
         self.make_synced();
+        self.damaged();
     }
 
     pub(super) fn start_job(self: &Arc<Self>, job: Job) {

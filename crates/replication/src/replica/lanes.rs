@@ -200,7 +200,16 @@ impl Replica {
         error: &ReadError,
         fx: &mut crate::core::Effects,
     ) {
-        tracing::debug!(partition = %self.id, follower = %session.peer(), %error, "cannot read for a follower");
+        match error {
+            ReadError::Damaged { .. } => tracing::warn!(
+                partition = %self.id, follower = %session.peer(), %error,
+                "nothing damaged goes to a follower"
+            ),
+            _ => tracing::debug!(
+                partition = %self.id, follower = %session.peer(), %error,
+                "cannot read for a follower"
+            ),
+        }
         inner
             .core
             .out_of_range(session.peer(), session.stream(), fx);

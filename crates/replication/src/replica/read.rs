@@ -200,6 +200,7 @@ fn failure(error: &ReadError, follows: bool) -> ReadFailure {
             log_start,
             log_end,
         },
+        ReadError::Damaged { from, to } => ReadFailure::Damaged { from, to },
         ReadError::Changed | ReadError::Deleted => ReadFailure::NotLeader,
         ReadError::Offline | ReadError::Storage(_) => ReadFailure::Storage(error.to_string()),
     }

@@ -79,6 +79,7 @@ impl Partition {
             partition_epoch: partition.partition_epoch,
             replicas: partition.replicas,
             isr: partition.isr,
+            elr: Vec::new(),
             directory: None,
             settings: partition.settings,
         }))

@@ -106,6 +106,7 @@ pub fn code_of_read(failure: &ReadFailure) -> ErrorCode {
         ReadFailure::UnknownEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
         ReadFailure::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         ReadFailure::NotYet { .. } => ErrorCode::OffsetNotAvailable,
+        ReadFailure::Damaged { .. } => ErrorCode::CorruptMessage,
         ReadFailure::Storage(_) => ErrorCode::KafkaStorageError,
     }
 }

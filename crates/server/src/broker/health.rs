@@ -123,6 +123,11 @@ impl NodeHealth {
         snapshot.full_directories = count(directories.iter().filter(|d| d.full).count());
         let offline = directories.iter().filter(|d| d.offline.is_some());
         snapshot.offline_directories = count(offline.count());
+        let scrubbed = broker.store.scrubbed();
+        snapshot.scrubbed_bytes = scrubbed.bytes;
+        snapshot.scrub_passes = scrubbed.passes;
+        snapshot.damages_found = scrubbed.damages;
+        snapshot.damaged_replicas = i64::try_from(scrubbed.damaged_logs).unwrap_or(i64::MAX);
     }
 
     fn count_partitions(&self, image: &Image, snapshot: &mut Snapshot) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use futures::future::BoxFuture;
 use millrace_host::Clock;
 use millrace_metadata::{Recovery, decide};
-use millrace_model::{BrokerId, DirectoryId, PartitionId};
+use millrace_model::{BrokerId, DirectoryId, ErrorCode, LeaderEpoch, PartitionId};
 use millrace_quorum::{BrokerSession, Quorum};
 use millrace_replication::{ControllerLink, IsrChange};
 use millrace_storage::Store;
@@ -84,6 +84,19 @@ impl ControllerLink for Link {
         if let Some(session) = self.session.get() {
             tell_room(session, &self.store);
         }
+    }
+
+    fn replica_damaged(&self, id: PartitionId, epoch: LeaderEpoch) -> BoxFuture<'static, bool> {
+        let quorum = self.quorum.clone();
+        Box::pin(async move {
+            match quorum.replicas_damaged(vec![(id, epoch)]).await {
+                Ok(codes) => codes == [ErrorCode::None],
+                Err(error) => {
+                    tracing::debug!(%error, "no answer to news of a damaged replica");
+                    false
+                }
+            }
+        })
     }
 
     fn directory_failed(&self, directory: DirectoryId, _why: &str) {

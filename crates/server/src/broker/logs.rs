@@ -103,6 +103,9 @@ fn store_options(parts: &Parts, events: Arc<Events>) -> StoreOptions {
         retention_check_interval: config.retention_check_interval,
         initial_task_delay: config.initial_task_delay,
         cleaner: cleaner_options(&config.settings),
+        producer_expiration: config.producer_expiration,
+        scrub_bytes_per_second: config.scrub_bytes_per_second,
+        scrub_interval: config.scrub_interval,
         unusable: parts.directories.unusable.clone(),
         default_settings: log_settings(&config.settings, &TopicOverrides::new()),
         ..StoreOptions::new(

@@ -154,6 +154,7 @@ impl Journal for ReplicaJournal {
             .map_err(|failure| match failure {
                 ReadFailure::OutOfRange { .. } => ReadFault::Moved,
                 ReadFailure::Storage(why) => ReadFault::Broken(why),
+                damaged @ ReadFailure::Damaged { .. } => ReadFault::Broken(damaged.to_string()),
                 _ => ReadFault::Lost,
             })?;
         read.plan
@@ -162,7 +163,9 @@ impl Journal for ReplicaJournal {
             .map_err(|error| match error {
                 ReadError::Changed | ReadError::OutOfRange { .. } => ReadFault::Moved,
                 ReadError::Deleted => ReadFault::Lost,
-                ReadError::Offline | ReadError::Storage(_) => ReadFault::Broken(error.to_string()),
+                ReadError::Offline | ReadError::Damaged { .. } | ReadError::Storage(_) => {
+                    ReadFault::Broken(error.to_string())
+                }
             })
     }
 }

@@ -217,6 +217,7 @@ impl Cleaning {
                             .join(names::file(source.base, FileKind::Log));
                         let at = scanner.position();
                         let why = format!("{why} at position {at}");
+                        log.examine(source.base)?;
                         return Err(Stopped::Failed(StorageError::corrupt(&path, why)));
                     }
                 };

@@ -10,6 +10,7 @@ use millrace_host::disk::OpenMode;
 use millrace_model::Offset;
 
 use super::{Hint, Log, State};
+use crate::batch;
 use crate::error::{ReadError, StorageError};
 use crate::handles::HandleKey;
 use crate::index;
@@ -49,6 +50,8 @@ struct Searched {
     written_offsets: u64,
     /// Where a batch begins that ends at or before the target's.
     known: Option<u64>,
+    /// Behind what is damaged before the target.
+    least: u64,
 }
 
 impl Cold {
@@ -73,6 +76,91 @@ impl Cold {
 
     /// Reads; may wait for the disk. Nothing if no whole batch is within the bounds.
     pub(crate) fn load(&self) -> Result<Option<Bytes>, ReadError> {
+        match self.read() {
+            Ok(read) => Ok(read.map(|(_, bytes)| bytes)),
+            Err(error @ ReadError::Storage(StorageError::Corrupt { .. })) => {
+                self.examine(self.segment())?;
+                let known = self.known_damage(self.from.next());
+                Err(known.map_or(error, |(damage, _)| damage))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As [`Cold::load`], and looks at the checksums of what was read, as `cached` if that is known
+    /// already. What does not fit is not given away, but noted as damaged.
+    pub(crate) fn load_sound(&self, cached: Option<Bytes>) -> Result<Option<Bytes>, ReadError> {
+        let (segment, bytes) = match cached {
+            Some(bytes) => (self.segment(), bytes),
+            None => match self.read() {
+                Ok(Some(read)) => read,
+                Ok(None) => {
+                    // There is more than nothing, unless a batch lies about its offset.
+                    self.examine(self.segment())?;
+                    let known = self.known_damage(self.from.next());
+                    return known.map_or(Ok(None), |(damage, _)| Err(damage));
+                }
+                Err(_) => return self.load(),
+            },
+        };
+        if self.is_sound(&bytes) {
+            return Ok(Some(bytes));
+        }
+        self.examine(segment)?;
+        let end = batch::whole_batches(&bytes).last();
+        let end = end.map_or(self.upper, |(_, header)| header.next_offset());
+        if let Some((damage, from)) = self.known_damage(end.max(self.from.next())) {
+            let before = tail::cut(&bytes, self.from, from, usize::MAX, false).range;
+            let before = bytes.slice(before);
+            let is_sound = !before.is_empty() && self.log.is_sound(self.from, &before, false);
+            return if is_sound {
+                Ok(Some(before))
+            } else {
+                Err(damage)
+            };
+        }
+        // Compaction leaves gaps, and keeps them when a topic is no longer compacted.
+        match self.log.is_sound(self.from, &bytes, false) {
+            true => Ok(Some(bytes)),
+            false => {
+                let why = format!("what was read from offset {} does not fit", self.from);
+                Err(ReadError::Storage(StorageError::corrupt(
+                    &self.log.path(),
+                    why,
+                )))
+            }
+        }
+    }
+
+    /// Whether these batches may be given to somebody who keeps them.
+    pub(crate) fn is_sound(&self, bytes: &Bytes) -> bool {
+        let dense = !self.log.settings().compact;
+        self.log.is_sound(self.from, bytes, dense)
+    }
+
+    fn segment(&self) -> Offset {
+        let state = self.log.state();
+        state.segments[state.floor(self.from)].base
+    }
+
+    fn examine(&self, segment: Offset) -> Result<(), ReadError> {
+        self.log.examine(segment).map_err(ReadError::Storage)?;
+        match self.is_current() {
+            true => Ok(()),
+            false => Err(ReadError::Changed),
+        }
+    }
+
+    /// What is known to be damaged from where the read begins and before `end`, and from where on.
+    fn known_damage(&self, end: Offset) -> Option<(ReadError, Offset)> {
+        let state = self.log.state();
+        let run = state.damages.from(self.from).filter(|run| run.from < end)?;
+        let (from, to) = (run.from, run.to);
+        Some((ReadError::Damaged { from, to }, from))
+    }
+
+    /// Reads, and tells from which segment.
+    fn read(&self) -> Result<Option<(Offset, Bytes)>, ReadError> {
         let Some(found) = self.find()? else {
             return Ok(None);
         };
@@ -85,7 +173,7 @@ impl Cold {
         if !self.is_current() {
             return Err(ReadError::Changed);
         }
-        Ok((!bytes.is_empty()).then_some(bytes))
+        Ok((!bytes.is_empty()).then_some((found.segment, bytes)))
     }
 
     /// Finds the run of batches without reading it; may wait for the disk.
@@ -176,7 +264,8 @@ impl Cold {
                 self.from,
             ))?,
         };
-        let found = segment::seek(file.as_ref(), start, searched.written, self.from);
+        let start = start.max(searched.least);
+        let found = segment::seek_from_index(file.as_ref(), start, searched.written, self.from);
         let limit = searched.written;
         Ok(self.tried(found)?.map(|(position, header)| Found {
             file,
@@ -230,6 +319,7 @@ fn search_in(state: &State, place: usize, from: Offset, hint: Option<Hint>) -> S
         known: hinted
             .or(waiting)
             .or_else(|| (segment.index.written_offsets == 0).then_some(0)),
+        least: state.damages.search_from(segment.base, from),
     }
 }
 

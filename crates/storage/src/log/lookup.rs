@@ -1,5 +1,6 @@
 //! Finding records by time.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -137,10 +138,47 @@ impl Log {
             let entries = entries.min(len / index::TIME_ENTRY_BYTES);
             index::time_floor(file.as_ref(), entries, timestamp)
         });
-        match found {
-            Ok(found) => Ok(found.map(|(_, entry)| entry)),
-            Err(error) => Err(ReadError::Storage(self.read_failed(error))),
+        let checked = found.and_then(|found| match found {
+            Some((_, entry)) if self.confirms(base, entry)? => Ok(Some(entry)),
+            _ => Ok(None),
+        });
+        checked.map_err(|error| ReadError::Storage(self.read_failed(error)))
+    }
+
+    /// Whether the batches of a segment say what an entry of its time index says.
+    fn confirms(&self, base: Offset, entry: index::TimeEntry) -> io::Result<bool> {
+        let target = base.plus(i64::from(entry.offset));
+        let Some(written) = self.state().segment_mut(base).map(|s| s.written) else {
+            return Ok(false);
+        };
+        let file = self.open(base, FileKind::Log)?;
+        let start = self.index_floor(base, index::ALL_IN_FILE, target)?;
+        let found = segment::seek_from_index(file.as_ref(), start, written, target)?;
+        let says_so = |header: &Header| {
+            header.base_offset <= target && header.max_timestamp == entry.timestamp
+        };
+        Ok(found.is_some_and(|(_, header)| says_so(&header)))
+    }
+
+    /// The newest entry of a segment's time index; where that contradicts the batches, they tell.
+    fn last_time(&self, base: Offset) -> Result<Option<(Timestamp, Offset)>, StorageError> {
+        let disk = Arc::clone(&self.shared.host.disk);
+        let last = segment::last_time(disk.as_ref(), &self.path(), base)?;
+        let written = self.state().segment_mut(base).map_or(0, |s| s.written);
+        if last.is_none() && written == 0 {
+            return Ok(None);
         }
+        let by_batches = || {
+            if let Some(last) = last
+                && self.confirms(base, last)?
+            {
+                let offset = base.plus(i64::from(last.offset));
+                return Ok(Some((last.timestamp, offset)));
+            }
+            tracing::debug!(directory = %self.path().display(), %base, "no use of a time index");
+            segment::largest_time(self.open(base, FileKind::Log)?.as_ref(), written)
+        };
+        by_batches().map_err(|error| self.read_failed(error))
     }
 
     fn largest_timestamp(&self) -> Result<Option<(Timestamp, Offset)>, ReadError> {
@@ -177,10 +215,7 @@ impl Log {
                 return Ok(Some(known).filter(|(timestamp, _)| *timestamp >= Timestamp(0)));
             }
         }
-        let disk = Arc::clone(&self.shared.host.disk);
-        let last = segment::last_time(disk.as_ref(), &self.path(), base);
-        let last = last.map_err(ReadError::Storage)?;
-        let largest = last.map(|last| (last.timestamp, base.plus(i64::from(last.offset))));
+        let largest = self.last_time(base).map_err(ReadError::Storage)?;
         if let Some(segment) = self.state().segment_mut(base)
             && segment.max_timestamp.is_none()
         {

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::Bounds;
 use crate::batch::Header;
+use crate::damage::Damages;
 use crate::epochs::Epochs;
 use crate::error::StorageError;
 use crate::index;
@@ -103,6 +104,8 @@ pub(crate) struct State {
     pub(crate) pending: Pending,
     pub(crate) epochs: Epochs,
     pub(crate) producers: Producers,
+    /// What of it is known to be damaged on the disk.
+    pub(crate) damages: Damages,
     /// The offset of the newest producer snapshot.
     pub(crate) snapshot_end: Offset,
     /// Closed segments whose index files are not synced.
@@ -142,6 +145,7 @@ impl State {
             pending: Pending::default(),
             epochs: Epochs::default(),
             producers: Producers::default(),
+            damages: Damages::default(),
             snapshot_end: Offset(-1),
             unsynced_closed: Vec::new(),
             unsynced_names: false,
@@ -235,6 +239,7 @@ impl State {
         }
         self.log_start = to;
         self.epochs.truncate_from_start(to);
+        self.damages.forget_before(to);
         let keep = self.floor(to);
         let removed: Vec<Offset> = self.segments.drain(..keep).map(|s| s.base).collect();
         self.unsynced_closed.retain(|base| !removed.contains(base));

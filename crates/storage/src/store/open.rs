@@ -1,44 +1,41 @@
 //! Opening a store: lock, look, recover, start the writers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::time::Duration;
 
 use millrace_host::Disk;
-use millrace_host::disk::OpenMode;
-use millrace_model::{BrokerEpoch, DirectoryId, Offset, PartitionId, TopicName};
+use millrace_model::{BrokerEpoch, DirectoryId, PartitionId, TopicName};
 use tokio::sync::Notify;
 
 use super::moving::Moves;
-use super::unopened::Waiting;
-use super::{Inner, Lost, Open, RecoveryReport, Store, Unopened, ticker};
-use crate::checkpoint;
+use super::recovery::{self, Gathered};
+use super::scrub::{self, Counters};
+use super::{Inner, Lost, Open, RecoveryReport, Store, Unusable, ticker};
+use crate::checkpoint::{self, Offsets};
 use crate::cleaner::{self, Cleaners};
 use crate::directory::{Closed, Directory, Persisted, Shared};
 use crate::error::{FailedLog, StorageError, While};
 use crate::handles::Handles;
 use crate::lock;
-use crate::log::{Log, State};
+use crate::log::Log;
 use crate::names::{
-    self, CLEAN_SHUTDOWN, CLEANED, CLUSTER_METADATA, DELETED_DIRECTORY, FUTURE_DIRECTORY, FileKind,
-    HIGH_WATERMARKS, LOCK, LOG_STARTS, PARTITION_METADATA, RECOVERY_POINTS, SOUND, STRAY_DIRECTORY,
+    self, CLEAN_SHUTDOWN, CLEANED, CLUSTER_METADATA, DELETED_DIRECTORY, FUTURE_DIRECTORY,
+    HIGH_WATERMARKS, LOCK, LOG_STARTS, RECOVERY_POINTS, SOUND, STRAY_DIRECTORY,
 };
-use crate::recover::{self, Known};
-use crate::settings::{LogDirectory, LogSettings, StoreOptions};
+use crate::settings::{LogDirectory, StoreOptions};
 use crate::writer::{Job, Writer, remove_file};
 
-/// A log is told of each time so many have been recovered after a crash.
-const PROGRESS_EVERY: usize = 500;
-
 /// A directory that was locked and looked at, before its logs are opened.
-struct Found {
-    directory: Directory,
+pub(super) struct Found {
+    pub(super) directory: Directory,
     /// The marker of a clean stop, and the epoch in it.
-    clean: Option<Option<BrokerEpoch>>,
+    pub(super) clean: Option<Option<BrokerEpoch>>,
     /// Names of partition directories.
-    partitions: Vec<Named>,
+    pub(super) partitions: Vec<Named>,
 }
 
 /// The directory of a partition, by its name.
@@ -56,33 +53,10 @@ impl Named {
     }
 }
 
-/// The logs of one directory as they are found, by several threads.
-#[derive(Default)]
-struct Gathered {
-    logs: Vec<(PartitionId, TopicName, State)>,
-    failed: Vec<FailedLog>,
-    kept: BTreeMap<(TopicName, i32), Closed>,
-    waiting: Vec<Waiting>,
-    scanned: usize,
-    cut_bytes: u64,
-    done: usize,
-}
-
 pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryReport), StorageError> {
-    let shared = Arc::new(Shared {
-        host: options.host.clone(),
-        events: options.events.clone(),
-        handles: Handles::new(options.max_open_files),
-        tail_bytes: AtomicUsize::new(0),
-        tail_budget_bytes: options.tail_budget_bytes,
-        followed_cache_bytes: options.followed_cache_bytes,
-        producer_expiration: options.producer_expiration,
-        next_log: AtomicU64::new(0),
-        reserve_bytes: options.reserve_bytes,
-        trusted_clock: Mutex::default(),
-        attention: Notify::new(),
-    });
+    let shared = shared(&options);
     let mut opening = Opening::default();
+    let mut recovering = Vec::new();
     for wanted in &options.directories {
         let (log_directory, disk) = (wanted.clone(), shared.host.disk.clone());
         let looked = shared
@@ -91,13 +65,22 @@ pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryRepor
             .blocking(move || look(disk.as_ref(), &log_directory))
             .await;
         match looked {
-            Ok(found) => opening.add(&shared, &options, found).await,
+            Ok(found) => {
+                opening.clean.push(found.clean.flatten());
+                // Directories are on disks of their own, most often.
+                let recovery = recovery::all(shared.clone(), options.clone(), found);
+                recovering.push(shared.host.tasks.spawn(recovery));
+            }
             Err(error @ StorageError::Locked(_)) => return Err(error),
             Err(error) => {
                 tracing::error!(path = %wanted.path.display(), %error, "cannot use log directory");
                 opening.lose(wanted.id, &wanted.path, &error.to_string());
             }
         }
+    }
+    for recovered in recovering {
+        let (directory, gathered) = recovered.await.expect("recovery does not panic");
+        opening.add(&shared, directory, gathered).await;
     }
     opening.lose_all(&options.unusable);
     let Opening {
@@ -120,9 +103,13 @@ pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryRepor
     let one = clean.iter().all(|epoch| *epoch == clean[0]) && report.offline.is_empty();
     report.clean_shutdown = clean[0].filter(|_| one);
     let cleaners = Cleaners::new(options.cleaner.clone());
+    let unusable = report.failed.iter().filter_map(unusable).collect();
     let inner = Arc::new_cyclic(|inner| Inner {
         cleaners,
         maker: Inner::maker(&shared.host.tasks, inner.clone()),
+        scrub_rate: AtomicU64::new(options.scrub_bytes_per_second),
+        scrub_changed: Notify::new(),
+        unusable: Mutex::new(unusable),
         shared,
         options,
         directories,
@@ -136,8 +123,41 @@ pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryRepor
         .host
         .tasks
         .spawn(ticker::run(Arc::downgrade(&inner)));
+    inner
+        .shared
+        .host
+        .tasks
+        .spawn(scrub::run(Arc::downgrade(&inner)));
     cleaner::start(&inner);
     Ok((Store(inner), report))
+}
+
+/// What all logs share, before there is any.
+fn shared(options: &StoreOptions) -> Arc<Shared> {
+    Arc::new(Shared {
+        host: options.host.clone(),
+        events: options.events.clone(),
+        handles: Handles::new(options.max_open_files),
+        tail_bytes: AtomicUsize::new(0),
+        tail_budget_bytes: options.tail_budget_bytes,
+        followed_cache_bytes: options.followed_cache_bytes,
+        producer_expiration_ms: AtomicU64::new(millis(options.producer_expiration)),
+        next_log: AtomicU64::new(0),
+        reserve_bytes: options.reserve_bytes,
+        trusted_clock: Mutex::default(),
+        scrubbed: Counters::default(),
+        attention: Notify::new(),
+    })
+}
+
+pub(super) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn unusable(failed: &FailedLog) -> Option<((TopicName, i32), Unusable)> {
+    let name = failed.path.file_name()?.to_str()?;
+    let (path, flaw) = (failed.path.clone(), failed.flaw?);
+    Some((names::parse_partition(name)?, Unusable { path, flaw }))
 }
 
 /// What has been opened so far.
@@ -152,10 +172,8 @@ struct Opening {
 }
 
 impl Opening {
-    /// Recovers one directory and starts its writer.
-    async fn add(&mut self, shared: &Arc<Shared>, options: &StoreOptions, found: Found) {
-        self.clean.push(found.clean.flatten());
-        let (directory, gathered) = recover_all(shared, options, found).await;
+    /// Takes over what was found in one directory and starts its writer.
+    async fn add(&mut self, shared: &Arc<Shared>, directory: Arc<Directory>, gathered: Gathered) {
         if directory.is_offline() {
             // Nothing in it is used, and another process may try its luck.
             directory.unlock();
@@ -198,6 +216,7 @@ impl Opening {
             self.report.failed.push(FailedLog {
                 id: Some(id),
                 path: other.path(),
+                flaw: None,
                 why: error.to_string(),
             });
         }
@@ -311,250 +330,20 @@ fn look(disk: &dyn Disk, wanted: &LogDirectory) -> Result<Found, StorageError> {
     })
 }
 
-/// The checkpoints of a directory.
+/// The checkpoints of a directory. One that is damaged says nothing, as in Kafka: more is scanned, or
+/// found out anew, than would have to be.
 fn read_persisted(disk: &dyn Disk, path: &Path) -> Result<Persisted, StorageError> {
-    let read = |name: &str| checkpoint::read_offsets(disk, &path.join(name));
+    let read = |name: &str| match checkpoint::read_offsets(disk, &path.join(name)) {
+        Err(StorageError::Corrupt { what, why }) => {
+            tracing::error!(what, why, "ignoring a damaged checkpoint");
+            Ok(Offsets::new())
+        }
+        read => read,
+    };
     Ok(Persisted {
         recovery_points: read(RECOVERY_POINTS)?,
         log_starts: read(LOG_STARTS)?,
         high_watermarks: read(HIGH_WATERMARKS)?,
         cleaned: read(CLEANED)?,
     })
-}
-
-/// Opens all logs of a directory, on several threads.
-async fn recover_all(
-    shared: &Arc<Shared>,
-    options: &StoreOptions,
-    found: Found,
-) -> (Arc<Directory>, Gathered) {
-    let Found {
-        directory,
-        clean,
-        partitions,
-    } = found;
-    let (directory, total) = (Arc::new(directory), partitions.len());
-    let queue = Arc::new(Mutex::new(VecDeque::from(partitions)));
-    let gathered = Arc::new(Mutex::new(Gathered::default()));
-    let settings = Arc::new(options.default_settings.clone());
-    let mut threads = Vec::new();
-    for _ in 0..options.recovery_threads.clamp(1, total.max(1)) {
-        let (shared, directory) = (shared.clone(), directory.clone());
-        let (queue, gathered, settings) = (queue.clone(), gathered.clone(), settings.clone());
-        let tasks = shared.host.tasks.clone();
-        let work = async move {
-            let tasks = shared.host.tasks.clone();
-            let work = move || loop {
-                let next = lock(&queue).pop_front();
-                let Some(named) = next.filter(|_| !directory.is_offline()) else {
-                    return;
-                };
-                let clean = clean.is_some();
-                let opened = open_one(&shared, &directory, clean, &named, &settings);
-                if let Err((_, error)) = &opened
-                    && error.is_of_disk()
-                {
-                    return directory.fail(&shared, error.to_string());
-                }
-                gather(&directory, &gathered, (named, clean), opened, total);
-            };
-            tasks.blocking(work).await;
-        };
-        threads.push(tasks.spawn(work));
-    }
-    for thread in threads {
-        thread.await.expect("recovery does not panic");
-    }
-    let mut gathered = std::mem::take(&mut *lock(&gathered));
-    gathered.logs.sort_by_key(|(id, ..)| *id);
-    *lock(&directory.kept) = std::mem::take(&mut gathered.kept);
-    let waiting = std::mem::take(&mut gathered.waiting);
-    directory
-        .awaits_room
-        .store(!waiting.is_empty(), Ordering::Relaxed);
-    *lock(&directory.unopened) = Unopened::new(waiting);
-    let (settled, all_opened) = (directory.clone(), gathered.failed.is_empty());
-    let (shared, scanned) = (shared.clone(), gathered.scanned > 0);
-    let tasks = shared.host.tasks.clone();
-    tasks
-        .blocking(move || settle(&shared, &settled, scanned, all_opened))
-        .await;
-    (directory, gathered)
-}
-
-/// Makes what was recovered durable, and notes that the files can be believed.
-fn settle(shared: &Shared, directory: &Directory, scanned: bool, all_opened: bool) {
-    if directory.is_offline() {
-        return;
-    }
-    let synced = match (scanned || directory.suspect, directory.can_sync_all) {
-        (true, true) => directory.root.sync_filesystem(),
-        // The files of each partition were synced when it was opened, but not its own name.
-        (true, false) => directory.root.sync(),
-        (false, _) => Ok(()),
-    };
-    let sound = directory.path.join(SOUND);
-    if let Err(error) = synced {
-        directory.fail(shared, format!("syncing what was recovered: {error}"));
-    } else if all_opened {
-        // If this fails, the next start after a crash is only slower.
-        let _ = shared.host.disk.open(&sound, OpenMode::Create);
-    } else {
-        // Whatever was wrong, a sync may have failed on the way.
-        let _ = shared.host.disk.remove_file(&sound);
-    }
-}
-
-/// What became of one partition directory.
-pub(super) enum Opened {
-    Log(PartitionId, Box<recover::Recovered>),
-    /// It was being made when the broker stopped, and holds nothing.
-    Nothing,
-}
-
-/// Opens the log in one partition directory; `clean` after a stop in order.
-pub(super) fn open_one(
-    shared: &Shared,
-    directory: &Directory,
-    clean: bool,
-    named: &Named,
-    settings: &Arc<LogSettings>,
-) -> Result<Opened, (Option<PartitionId>, StorageError)> {
-    let disk = shared.host.disk.as_ref();
-    let Named { name, topic, index } = named;
-    let index = *index;
-    let path = directory.path.join(name);
-    let identity = path.join(PARTITION_METADATA);
-    let text = checkpoint::read_identity(disk, &identity).map_err(|error| (None, error))?;
-    let id = match text.as_deref().map(checkpoint::decode_partition_metadata) {
-        Some(Ok(topic)) => PartitionId { topic, index },
-        unknown => {
-            if is_hollow(disk, &path).map_err(|error| (None, error))? {
-                disk.remove_directory(&path)
-                    .doing("removing", &path)
-                    .map_err(|error| (None, error))?;
-                return Ok(Opened::Nothing);
-            }
-            let why = match unknown {
-                Some(Err(why)) => why,
-                _ => "it is missing".to_owned(),
-            };
-            let point = lock(&directory.persisted)
-                .recovery_points
-                .get(&(topic.clone(), index))
-                .copied();
-            if clean || point.is_some_and(|point| point > Offset::ZERO) {
-                return Err((None, StorageError::corrupt(&identity, why)));
-            }
-            set_aside(shared, directory, &path, (topic, index), &why).map_err(|e| (None, e))?;
-            return Ok(Opened::Nothing);
-        }
-    };
-    let key = (topic.clone(), index);
-    let known = {
-        let persisted = lock(&directory.persisted);
-        let offset = |offsets: &checkpoint::Offsets| offsets.get(&key).copied();
-        Known {
-            clean,
-            suspect: directory.suspect,
-            recovery_point: offset(&persisted.recovery_points).unwrap_or(Offset::ZERO),
-            log_start: offset(&persisted.log_starts).unwrap_or(Offset::ZERO),
-            high_watermark: offset(&persisted.high_watermarks).unwrap_or(Offset::ZERO),
-            settings: settings.clone(),
-            now: shared.host.clock.wall(),
-            random: shared.host.random.clone(),
-        }
-    };
-    let recovered = recover::open(disk, &path, &known).map_err(|error| (Some(id), error))?;
-    if recovered.scanned > 0 && !directory.can_sync_all {
-        sync_files(disk, &path).map_err(|error| (Some(id), error))?;
-    }
-    Ok(Opened::Log(id, Box::new(recovered)))
-}
-
-/// Keeps batches aside of which nobody knows which topic of this name they belong to: a power cut
-/// has left them, and nothing was ever said to be durable here.
-fn set_aside(
-    shared: &Shared,
-    directory: &Directory,
-    path: &Path,
-    (topic, index): (&TopicName, i32),
-    why: &str,
-) -> Result<(), StorageError> {
-    let unique = shared.host.random.uuid();
-    let aside = names::retired(topic, index, unique, STRAY_DIRECTORY);
-    let aside = directory.path.join(aside);
-    shared
-        .host
-        .disk
-        .rename(path, &aside)
-        .doing("renaming", path)?;
-    tracing::warn!(path = %aside.display(), why, "a partition lost its identity; keeping it aside");
-    Ok(())
-}
-
-/// Whether a partition's directory holds no batch.
-fn is_hollow(disk: &dyn Disk, path: &Path) -> Result<bool, StorageError> {
-    for entry in disk.list(path).doing("listing", path)? {
-        if let Some((_, FileKind::Log)) = names::parse_file(&entry.name) {
-            let file = path.join(&entry.name);
-            let opened = disk.open(&file, OpenMode::Read);
-            if opened.and_then(|file| file.len()).doing("reading", &file)? > 0 {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
-}
-
-/// Syncs every file of a partition's directory and the directory itself.
-fn sync_files(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
-    for entry in disk.list(path).doing("listing", path)? {
-        let file = path.join(&entry.name);
-        let opened = disk.open(&file, millrace_host::disk::OpenMode::ReadWrite);
-        opened
-            .and_then(|file| file.sync_data())
-            .doing("syncing", &file)?;
-    }
-    disk.open_directory(path)
-        .and_then(|d| d.sync())
-        .doing("syncing", path)
-}
-
-fn gather(
-    directory: &Directory,
-    gathered: &Mutex<Gathered>,
-    (named, clean): (Named, bool),
-    opened: Result<Opened, (Option<PartitionId>, StorageError)>,
-    total: usize,
-) {
-    let mut gathered = lock(gathered);
-    gathered.done += 1;
-    match opened {
-        Ok(Opened::Nothing) => {}
-        Ok(Opened::Log(id, recovered)) => {
-            gathered.scanned += recovered.scanned;
-            gathered.cut_bytes += recovered.cut_bytes;
-            gathered.logs.push((id, named.topic, recovered.state));
-        }
-        Err((id, error)) => {
-            let (path, why) = (directory.path.join(&named.name), error.to_string());
-            tracing::error!(path = %path.display(), why, "cannot open a partition");
-            let no_room = matches!(error, StorageError::NoSpace);
-            let closed = match no_room {
-                true => Closed::NoRoom,
-                false => Closed::Damaged,
-            };
-            gathered.kept.insert(named.key(), closed);
-            if no_room {
-                gathered.waiting.push(Waiting { id, named, clean });
-            }
-            gathered.failed.push(FailedLog { id, path, why });
-        }
-    }
-    let done = gathered.done;
-    if gathered.scanned > 0 && (done.is_multiple_of(PROGRESS_EVERY) || done == total) {
-        let directory = directory.path.display();
-        tracing::info!(%directory, done, total, "recovering logs after an unclean stop");
-    }
 }

@@ -219,10 +219,10 @@ impl Inner {
                 ..work.which
             };
             if which.recovery_points {
+                let expiration = &self.shared.producer_expiration_ms;
+                let expiration = Duration::from_millis(expiration.load(Ordering::Relaxed));
                 for log in &logs {
-                    let mut state = log.state();
-                    let expiration = self.shared.producer_expiration;
-                    state.producers.expire(work.now, expiration);
+                    log.state().producers.expire(work.now, expiration);
                 }
             }
             if self.closed.load(Ordering::SeqCst) {

@@ -10,7 +10,9 @@ use std::time::Duration;
 use millrace_model::PartitionId;
 use tokio::time::Instant;
 
-use super::open::{Named, Opened, open_one};
+use super::open::Named;
+use super::progress::Progress;
+use super::recovery::{Opened, Opening};
 use super::{Inner, Open, Store};
 use crate::directory::{Closed, Directory};
 use crate::error::{StorageError, While};
@@ -105,14 +107,15 @@ impl Inner {
     fn open_now(&self, open: &Open, waiting: &Waiting) -> Result<(), StorageError> {
         let directory = &open.directory;
         let settings = Arc::new(self.options.default_settings.clone());
-        let opened = open_one(
-            &self.shared,
+        let opening = Opening {
+            shared: &self.shared,
             directory,
-            waiting.clean,
-            &waiting.named,
-            &settings,
-        );
-        let Opened::Log(id, recovered) = opened.map_err(|(_, error)| error)? else {
+            clean: waiting.clean,
+            settings: &settings,
+            progress: &Progress::new(&self.shared.host, &directory.path, 1),
+        };
+        let opened = opening.open(&waiting.named);
+        let Opened::Log(id, recovered) = opened.map_err(|failure| failure.error)? else {
             return Ok(());
         };
         if recovered.scanned > 0 && directory.can_sync_all {

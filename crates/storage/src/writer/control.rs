@@ -8,13 +8,15 @@ use millrace_host::disk::OpenMode;
 use millrace_host::{Disk, DiskFile};
 use millrace_model::Offset;
 
+use super::index_files::write_files;
 use super::{Writer, remove_file};
+use crate::damage::Damages;
 use crate::error::{StorageError, While};
 use crate::index;
 use crate::log::{Log, State, jitter};
 use crate::names::{self, FileKind};
 use crate::recover;
-use crate::segment::{self, Loaded, Segment};
+use crate::segment::{self, Loaded, Rebuilding, Segment};
 use crate::store::checkpoints;
 
 /// Where a log is cut.
@@ -73,6 +75,7 @@ impl Writer {
         state.snapshot_end = snapshot_end;
         state.epochs.truncate_from_end(cut.end);
         state.unsynced_closed.retain(|base| *base < cut.segment);
+        state.damages.forget_from(cut.end);
         let freed = state.tail.truncate(cut.end);
         set_end(&mut state, cut.end);
         drop(state);
@@ -111,6 +114,14 @@ impl Writer {
     fn find_cut(&self, log: &Log, to: Offset) -> Result<Cut, StorageError> {
         let (base, written, written_offsets, waiting) = {
             let state = log.state();
+            if let Some(damaged) = state.damages.beginning_at(to) {
+                // What stands there cannot be searched.
+                return Ok(Cut {
+                    segment: damaged.segment,
+                    position: damaged.position,
+                    end: to,
+                });
+            }
             let found = &state.segments[state.floor(to)];
             let waiting = index::relative(found.base, to)
                 .and_then(|offset| found.index.waiting_floor(offset));
@@ -136,7 +147,7 @@ impl Writer {
                 None if written_offsets == 0 => 0,
                 None => log.index_floor(base, written_offsets, to)?,
             };
-            segment::seek(file.as_ref(), start, written, to)
+            segment::seek_from_index(file.as_ref(), start, written, to)
         };
         let (position, end) = match find().doing("searching", &path)? {
             Some((position, header)) => (position, to.min(header.base_offset)),
@@ -175,7 +186,34 @@ impl Writer {
             )
         };
         let (base, size) = (cut.segment, cut.position);
-        segment::load_active(disk.as_ref(), &directory, base, size, now, jitter_ms)
+        let loaded = segment::load_active(disk.as_ref(), &directory, base, size, now, jitter_ms)?;
+        match loaded.torn {
+            None => Ok(loaded),
+            Some(_) => self.reindex(log, base, size),
+        }
+    }
+
+    /// Loads a segment whose indexes contradict it, and makes them anew.
+    fn reindex(&self, log: &Log, base: Offset, size: u64) -> Result<Loaded, StorageError> {
+        let (disk, directory) = (self.shared.host.disk.as_ref(), log.path());
+        let (now, settings) = (self.shared.host.clock.wall(), log.settings());
+        let how = Rebuilding {
+            base,
+            size,
+            interval_bytes: settings.index_interval_bytes,
+            now,
+            durable: Offset::ZERO,
+        };
+        let path = directory.join(names::file(base, FileKind::Log));
+        let file = log.open(base, FileKind::Log).doing("opening", &path)?;
+        let rebuilt = segment::rebuild(file.as_ref(), &how, |_| {}).doing("reading", &path)?;
+        let (mut segment, end) = (rebuilt.segment, rebuilt.end);
+        write_files(disk, &directory, base, &segment.index)?;
+        let (offsets, times) = (segment.index.offsets.len(), segment.index.times.len());
+        segment.index.take_written(offsets, times);
+        segment.jitter_ms = jitter(&log.state().random, &settings);
+        let torn = rebuilt.torn.map(|(_, why)| why);
+        Ok(Loaded { segment, end, torn })
     }
 
     /// Removes a log's files of which `which` holds, the newest first, so that what a crash leaves
@@ -227,6 +265,7 @@ impl Writer {
         state.producers.clear();
         state.snapshot_end = Offset(-1);
         state.epochs.clear();
+        state.damages = Damages::default();
         state.unsynced_closed.clear();
         state.log_start = at;
         state.durable_start = at;

@@ -105,6 +105,9 @@ fn note_replaced(wanted: Replacement) -> u64 {
     segment.index.written_offsets = crate::index::ALL_IN_FILE;
     segment.index.written_times = crate::index::ALL_IN_FILE;
     state.segments.splice(first..last, [segment]);
+    for base in &replaced {
+        state.damages.forget_segment(*base);
+    }
     state
         .unsynced_closed
         .retain(|base| !replaced.contains(base));

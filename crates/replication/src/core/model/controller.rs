@@ -10,6 +10,7 @@ pub(super) enum Lapse {
     PartitionEpochUnchecked,
     SameEpochAfterRestart,
     ElrKeptWhenMinIsrChanges,
+    SameEpochAfterDamage,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -148,6 +149,31 @@ impl Image {
         if self.leader == Some(id) && lapse != Some(Lapse::SameEpochAfterRestart) {
             self.epoch = self.epoch.next();
             self.partition_epoch = self.partition_epoch.next();
+        }
+    }
+
+    /// A replica is damaged: it leaves ISR and ELR, and a new leadership begins, where another
+    /// member of the ISR can lead.
+    pub(super) fn relieve(
+        &mut self,
+        from: BrokerId,
+        broker_epoch: BrokerEpoch,
+        epoch: LeaderEpoch,
+        lapse: Option<Lapse>,
+    ) {
+        let current = self.epoch == epoch && self.brokers[index(from)].epoch == broker_epoch;
+        let mut others = self.isr.iter().filter(|id| **id != from);
+        if !current || !others.any(|id| self.lives(*id)) {
+            return;
+        }
+        self.isr.retain(|id| *id != from);
+        self.elr.retain(|id| *id != from);
+        self.partition_epoch = self.partition_epoch.next();
+        let before = self.epoch;
+        self.elect();
+        let anew = self.epoch == before && self.leader.is_some();
+        if anew && lapse != Some(Lapse::SameEpochAfterDamage) {
+            self.epoch = self.epoch.next();
         }
     }
 

@@ -2,7 +2,8 @@
 
 use millrace_model::{BrokerId, LeaderEpoch};
 
-use super::world::{Entry, World};
+use super::disk::Entry;
+use super::world::World;
 use crate::core::State;
 
 /// A batch that some leader counted as committed, and the earliest leadership that did.

@@ -7,12 +7,13 @@ use std::time::Duration;
 use millrace_model::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId};
 
 use super::controller::{Image, Lapse, index};
+use super::disk::{Disk, Entry};
 use super::invariants::{self, Committed};
 use crate::core::message::{Ack, Address, Join, Progressed, StreamId, Truncate};
 use crate::core::rules::Omit;
 use crate::core::{
-    Core, Effects, Follow, IsrOutcome, IsrRequest, Job, Lead, LogBounds, LogView, Moment, Outgoing,
-    Part, PeerView, Rules, View,
+    Core, Effects, Follow, IsrOutcome, IsrRequest, Job, Lead, Moment, Outgoing, Part, PeerView,
+    Rules, View,
 };
 
 /// What is walked through.
@@ -26,6 +27,8 @@ pub(super) struct Setup {
     pub(super) wipes: bool,
     /// Of a hundred steps, how many are crashes or restarts.
     pub(super) crash_share: usize,
+    /// Whether disks change what they hold, one at a time.
+    pub(super) damages: bool,
 }
 
 impl Setup {
@@ -37,42 +40,8 @@ impl Setup {
             lapse: None,
             wipes: true,
             crash_share: 3,
+            damages: false,
         }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) epoch: LeaderEpoch,
-    pub(super) value: u64,
-}
-
-#[derive(Clone, Debug, Default)]
-pub(super) struct Disk {
-    pub(super) entries: Vec<Entry>,
-    pub(super) durable: usize,
-    high_watermark: Offset,
-}
-
-impl LogView for Disk {
-    fn bounds(&self) -> LogBounds {
-        LogBounds {
-            log_start: Offset::ZERO,
-            log_end: Offset(self.entries.len() as i64),
-            durable_end: Offset(self.durable as i64),
-        }
-    }
-
-    fn last_epoch(&self) -> LeaderEpoch {
-        self.entries
-            .last()
-            .map_or(LeaderEpoch::NONE, |entry| entry.epoch)
-    }
-
-    fn end_offset_for(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
-        let below = self.entries.partition_point(|entry| entry.epoch <= epoch);
-        let found = below.checked_sub(1).map(|last| self.entries[last].epoch);
-        (found.unwrap_or(LeaderEpoch::NONE), Offset(below as i64))
     }
 }
 
@@ -100,6 +69,7 @@ enum Message {
     Refuse(StreamId),
     IsrRequest(BrokerEpoch, IsrRequest),
     IsrReply(IsrRequest, bool),
+    Damaged(BrokerEpoch, LeaderEpoch),
 }
 
 const CONTROLLER: BrokerId = BrokerId(-1);
@@ -174,6 +144,10 @@ impl World {
         let id = self.node();
         if self.below(100) < self.setup.crash_share {
             self.crash(id);
+            return invariants::check(self);
+        }
+        if self.setup.damages && self.below(12) == 0 {
+            self.damage_or_tell(id);
             return invariants::check(self);
         }
         match self.below(98) {
@@ -295,6 +269,7 @@ impl World {
                 leader: image.leader,
                 epoch,
                 partition_epoch,
+                counted_on: image.isr.contains(&me) || image.elr.contains(&me),
             })
         };
         self.with_core(id, |core, disk, now, fx| {
@@ -368,12 +343,30 @@ impl World {
         match job {
             Job::Open => {}
             Job::MakeDurable(_) => disk.durable = disk.entries.len(),
-            Job::Cut(to) | Job::Restart(to) => {
-                disk.entries.truncate(to.0 as usize);
-                disk.durable = disk.durable.min(to.0 as usize);
-            }
+            Job::Cut(to) | Job::Restart(to) => disk.cut(to.0 as usize),
         }
         self.with_core(id, |core, disk, now, fx| core.job_done(job, disk, now, fx));
+    }
+
+    /// A disk changes what it holds, unless one has done so already; then its broker tells of it.
+    fn damage_or_tell(&mut self, id: usize) {
+        let damaged = |node: &Node| node.disk.damaged.is_some();
+        let Some(id) = self.nodes.iter().position(damaged) else {
+            let length = self.nodes[id].disk.entries.len();
+            if length > 0 {
+                let at = self.below(length);
+                self.nodes[id].disk.damaged = Some(at);
+                self.note(|_| format!("the disk of node {id} is damaged from {at} on"));
+            }
+            return;
+        };
+        let node = &self.nodes[id];
+        let epoch = node.core.as_ref().and_then(|c| c.wants_relief(&node.disk));
+        if let Some(epoch) = epoch {
+            let message = Message::Damaged(node.epoch, epoch);
+            self.note(|_| format!("node {id} tells of its damage in epoch {epoch}"));
+            self.bag.push((BrokerId(id as i32), CONTROLLER, message));
+        }
     }
 
     fn connect(&mut self, id: usize) {
@@ -421,7 +414,7 @@ impl World {
         let at_risk = disk.entries.len() - disk.durable;
         let kept = disk.durable + self.below(at_risk + 1);
         let node = &mut self.nodes[id];
-        node.disk.entries.truncate(kept);
+        node.disk.cut(kept);
         node.disk.high_watermark = Offset(hint as i64);
         node.jobs.clear();
         node.streams.clear();
@@ -507,9 +500,10 @@ impl World {
                 upper,
             } => {
                 let from = from.0 as usize;
-                let end = (upper.0 as usize).min(from + take);
+                let readable = disk.damaged.unwrap_or(usize::MAX);
+                let end = (upper.0 as usize).min(from + take).min(readable);
                 let mut more = false;
-                if core.sent(to, address, Offset(end as i64), &mut more) {
+                if end > from && core.sent(to, address, Offset(end as i64), &mut more) {
                     let entries = disk.entries[from..end].to_vec();
                     out = Some(Message::Append(address, from, entries, progressed));
                 }
@@ -545,10 +539,15 @@ impl World {
     }
 
     fn decide(&mut self, from: BrokerId, message: Message) {
+        let lapse = self.setup.lapse;
+        if let Message::Damaged(broker_epoch, epoch) = message {
+            let what = "relieve";
+            let relieve = |image: &mut Image| image.relieve(from, broker_epoch, epoch, lapse);
+            return self.change(relieve, what, index(from));
+        }
         let Message::IsrRequest(broker_epoch, request) = message else {
             return;
         };
-        let lapse = self.setup.lapse;
         let mut image = self.images.last().expect("there is a first image").clone();
         let granted = image.change_isr(from, broker_epoch, &request, lapse);
         if granted {
@@ -592,6 +591,8 @@ fn receive(
             };
             core.isr_answered(&request, outcome, now, fx);
         }
-        Message::IsrRequest(..) => unreachable!("only the controller gets these"),
+        Message::IsrRequest(..) | Message::Damaged(..) => {
+            unreachable!("only the controller gets these")
+        }
     }
 }

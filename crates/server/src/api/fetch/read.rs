@@ -186,7 +186,11 @@ async fn read_one(
         Err(ReadError::Changed) => Vec::new(),
         Err(error) => {
             tracing::warn!(%error, "cannot read records for a consumer");
-            return failed(wanted, ErrorCode::KafkaStorageError);
+            let code = match error {
+                ReadError::Damaged { .. } => ErrorCode::CorruptMessage,
+                _ => ErrorCode::KafkaStorageError,
+            };
+            return failed(wanted, code);
         }
     };
     let bytes = parts.iter().map(Bytes::len).sum();
