@@ -1,5 +1,7 @@
 //! What files are accepted and refused, and in which words.
 
+mod topics;
+
 use super::*;
 
 const BASE: &str = "process.roles=broker,controller\nnode.id=1\n\
