@@ -2,6 +2,7 @@
 
 pub(crate) mod checkpoints;
 pub(crate) mod epoch_files;
+mod flawed;
 pub(crate) mod moving;
 mod open;
 pub(crate) mod progress;
@@ -36,6 +37,8 @@ use crate::settings::{CleanerOptions, LogSettings, StoreOptions};
 use crate::trash;
 use crate::writer::{Job, Reply};
 use checkpoints::Which;
+pub use flawed::Flaw;
+use flawed::Unusable;
 pub(crate) use unopened::Unopened;
 
 /// All logs of one broker; cheap to clone.
@@ -103,26 +106,6 @@ pub struct RecoveryReport {
     pub failed: Vec<FailedLog>,
     /// Directories that cannot be used, and why.
     pub offline: Vec<(PathBuf, String)>,
-}
-
-/// Why the directory of a partition could not be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flaw {
-    /// It does not tell to which topic of its name it belongs, as a power cut leaves it where
-    /// nothing was synced; nor does anything say that it ever held what was committed. Under fsync
-    /// durability that is settled before the first batch is acknowledged.
-    Unborn,
-    /// The same, but some of it was committed: a power cut explains that under page-cache
-    /// durability alone.
-    Nameless,
-    /// Something that was durable is damaged or missing.
-    Damaged,
-}
-
-/// A directory that could not be opened.
-struct Unusable {
-    path: PathBuf,
-    flaw: Flaw,
 }
 
 /// What was done to find damaged batches before somebody wants to read them.
@@ -202,32 +185,6 @@ impl Store {
             damages: counters.damages.load(Ordering::Relaxed),
             damaged_logs: damaged.count() as u64,
         }
-    }
-
-    /// What is the matter with the directory of this partition; nothing if there is none that could
-    /// not be opened.
-    pub fn unusable(&self, topic: &TopicName, index: i32) -> Option<Flaw> {
-        let unusable = lock(&self.0.unusable);
-        unusable
-            .get(&(topic.clone(), index))
-            .map(|found| found.flaw)
-    }
-
-    /// The partitions whose directories could not be opened.
-    pub fn all_unusable(&self) -> Vec<(TopicName, i32)> {
-        lock(&self.0.unusable).keys().cloned().collect()
-    }
-
-    /// Renames the directory of a partition that could not be opened with `-stray`; its files stay.
-    /// Nothing happens if there is none.
-    pub async fn set_unusable_aside(
-        &self,
-        topic: &TopicName,
-        index: i32,
-    ) -> Result<(), StorageError> {
-        let (inner, key) = (self.0.clone(), (topic.clone(), index));
-        let tasks = &self.0.shared.host.tasks;
-        tasks.blocking(move || inner.set_unusable_aside(&key)).await
     }
 
     /// The log directories.
@@ -445,22 +402,6 @@ impl Inner {
             .filter(|log| Arc::ptr_eq(&log.directory(), directory))
             .cloned()
             .collect()
-    }
-
-    fn set_unusable_aside(&self, key: &(TopicName, i32)) -> Result<(), StorageError> {
-        let Some(path) = lock(&self.unusable)
-            .get(key)
-            .map(|found| found.path.clone())
-        else {
-            return Ok(());
-        };
-        let mut directories = self.directories.iter();
-        if let Some(open) = directories.find(|open| path.parent() == Some(&open.directory.path)) {
-            recovery::set_aside(&self.shared, &open.directory, &path, key)?;
-            lock(&open.directory.kept).remove(key);
-        }
-        lock(&self.unusable).remove(key);
-        Ok(())
     }
 
     /// The worker that makes logs.

@@ -118,18 +118,16 @@ pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryRepor
         logs: RwLock::new(logs),
         closed: AtomicBool::new(false),
     });
-    inner
-        .shared
-        .host
-        .tasks
-        .spawn(ticker::run(Arc::downgrade(&inner)));
-    inner
-        .shared
-        .host
-        .tasks
-        .spawn(scrub::run(Arc::downgrade(&inner)));
-    cleaner::start(&inner);
+    start_tasks(&inner);
     Ok((Store(inner), report))
+}
+
+/// Starts what goes on in the background.
+fn start_tasks(inner: &Arc<Inner>) {
+    let tasks = &inner.shared.host.tasks;
+    tasks.spawn(ticker::run(Arc::downgrade(inner)));
+    tasks.spawn(scrub::run(Arc::downgrade(inner)));
+    cleaner::start(inner);
 }
 
 /// What all logs share, before there is any.
