@@ -2,6 +2,8 @@
 //!
 //! - 2: flexible.
 //!
+//! Not in the table yet: a follower whose log moves can stay out of sync.
+//!
 //! The answer says that the moves have begun; DescribeLogDirs shows how far they are. A replica that
 //! is not on this broker is REPLICA_NOT_AVAILABLE, as in Kafka; unlike there nothing is remembered
 //! for the day when it comes. A move that a restart cuts off is not taken up again.
