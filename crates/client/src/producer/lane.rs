@@ -9,12 +9,21 @@
 //!   first, until all that failed are settled;
 //! - the first batch under an epoch goes alone: a broker that knows nothing of a producer takes any
 //!   sequence, so a second batch could be written before the first;
-//! - when a batch is given up for good, the sequence after it can never come. The partition goes on
+//! - when a batch is given up for good, the sequence after it may never come. The partition goes on
 //!   under the next producer epoch, from sequence 0 (KIP-360); what of the given-up batch may still
-//!   be under way is fenced by that. Batches behind it whose own fate is unknown are given up too.
+//!   be under way is fenced by that;
+//! - but only batches that were certainly not written get new numbers. One behind a given-up batch
+//!   that may have been written itself goes again under its old ones, until a broker says: taken, and
+//!   then so was the batch before it, and the epoch goes on; or out of order, and then it is given
+//!   up, since an earlier sending of it may still be under way.
+//!
+//! What is certain: a broker that refuses a batch before it looks at its leadership's end has not
+//! written it (`is_certain_refusal`); and where one batch was certainly not written and never will be
+//! under its epoch, nothing behind it was, for the broker takes sequences in order only.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_model::limits::REMEMBERED_BATCHES;
 use millrace_model::{ErrorCode, Offset, ProducerEpoch, ProducerId, Sequence};
@@ -58,8 +67,8 @@ pub(super) struct Lane<B> {
     numbering: Option<Numbering>,
     unsettled: VecDeque<Entry<B>>,
     most_in_flight: usize,
-    /// Sequences must begin anew once every answer is in.
-    renumber: bool,
+    /// What is missing right before the next new batch.
+    gap: Gap,
     last_ticket: Ticket,
 }
 
@@ -72,6 +81,17 @@ struct Numbering {
     proven: bool,
 }
 
+/// What is known of a batch that was given up, for the one right behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Gap {
+    /// None was given up there.
+    None,
+    /// It may have been written.
+    Possible,
+    /// It never will be, so the broker takes nothing more of this epoch.
+    Certain,
+}
+
 #[derive(Debug)]
 struct Entry<B> {
     batch: B,
@@ -79,9 +99,12 @@ struct Entry<B> {
     deadline: Instant,
     numbers: Option<Numbers>,
     state: State,
-    /// Some attempt may have written it.
-    maybe_written: bool,
-    /// It has already got new numbers because the broker missed those before it.
+    /// Why nobody knows whether some attempt has written it.
+    doubt: Option<Arc<ClientError>>,
+    /// What is missing right before it.
+    gap: Gap,
+    /// It has already got new numbers because the broker missed those before it, though none is
+    /// missing.
     renumbered: bool,
 }
 
@@ -111,7 +134,7 @@ impl<B> Lane<B> {
             numbering,
             unsettled: VecDeque::new(),
             most_in_flight: most.max(1),
-            renumber: false,
+            gap: Gap::None,
             last_ticket: 0,
         }
     }
@@ -139,11 +162,15 @@ impl<B> Lane<B> {
         }
         let unproven = self.numbering.as_ref().is_some_and(|n| !n.proven);
         let most = if unproven { 1 } else { self.most_in_flight };
-        if in_flight < most && !self.renumber {
+        if in_flight < most && !self.has_gap() {
             Turn::New
         } else {
             Turn::Wait
         }
+    }
+
+    fn has_gap(&self) -> bool {
+        self.gap != Gap::None || self.unsettled.iter().any(|entry| entry.gap != Gap::None)
     }
 
     fn in_flight(&self) -> usize {
@@ -174,7 +201,8 @@ impl<B> Lane<B> {
             deadline,
             numbers,
             state: State::InFlight(ticket),
-            maybe_written: false,
+            doubt: None,
+            gap: Gap::None,
             renumbered: false,
         });
         ticket
@@ -200,48 +228,71 @@ impl<B> Lane<B> {
         ticket: Ticket,
         answer: Result<Offset, Arc<ClientError>>,
         now: Instant,
-    ) -> Vec<Settled<B>> {
+    ) -> Option<Settled<B>> {
         let sent = |entry: &Entry<B>| matches!(entry.state, State::InFlight(t) if t == ticket);
-        let Some(place) = self.unsettled.iter().position(sent) else {
-            return Vec::new();
-        };
-        let mut settled = match answer {
-            Ok(offset) => vec![self.settle(place, Ok(offset))],
+        let place = self.unsettled.iter().position(sent)?;
+        let settled = match answer {
+            Ok(offset) => Some(self.settle(place, Ok(offset))),
             Err(error) => self.failed(place, error, now),
         };
-        if self.in_flight() == 0 && self.renumber {
-            settled.extend(self.begin_epoch());
-        }
+        self.resolve();
         settled
     }
 
-    fn failed(&mut self, place: usize, error: Arc<ClientError>, now: Instant) -> Vec<Settled<B>> {
+    fn failed(
+        &mut self,
+        place: usize,
+        error: Arc<ClientError>,
+        now: Instant,
+    ) -> Option<Settled<B>> {
         let entry = &mut self.unsettled[place];
         let idempotent = entry.numbers.is_some();
-        entry.maybe_written |= !is_certain_refusal(&error);
-        let out_of_order = idempotent
-            && matches!(
-                error.code(),
-                Some(ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId)
-            );
+        if !is_certain_refusal(&error) {
+            entry.doubt = Some(Arc::clone(&error));
+        }
+        let out_of_order = idempotent && is_out_of_order(&error);
         if error.code() == Some(ErrorCode::DuplicateSequenceNumber) && idempotent {
             // The broker has the batch already and no longer knows at which offset.
-            return vec![self.settle(place, Ok(Offset(-1)))];
+            return Some(self.settle(place, Ok(Offset(-1))));
         }
         let again = if out_of_order && place == 0 {
-            // Nothing of ours is missing before it, so the broker has lost what it knew.
-            let first_time = !std::mem::replace(&mut entry.renumbered, true);
-            self.renumber |= first_time && !entry.maybe_written;
-            first_time && !entry.maybe_written
+            entry.may_be_renumbered()
         } else {
             out_of_order || error.is_retriable() || matches!(*error, ClientError::Timeout { .. })
         };
-        if again && now < entry.deadline {
+        // What is out of order for a batch before it has no fault of its own; it is given up when it
+        // is the oldest and its time is over.
+        if again && (now < entry.deadline || out_of_order) {
             entry.state = State::Failed(error);
-            return Vec::new();
+            return None;
         }
-        self.renumber |= idempotent;
-        vec![self.settle(place, Err(error))]
+        let error = match &self.unsettled[place].doubt {
+            // Batches before it are missing, or it is there already and the broker remembers only
+            // later ones: what became of it is as open as before.
+            Some(doubt) if out_of_order => Arc::clone(doubt),
+            _ => error,
+        };
+        Some(self.give_up(place, error))
+    }
+
+    /// Whoever waits for it is told that it failed; what is behind it has a gap before it.
+    fn give_up(&mut self, place: usize, error: Arc<ClientError>) -> Settled<B> {
+        let entry = &self.unsettled[place];
+        let own = match entry.doubt {
+            Some(_) => Gap::Possible,
+            None => Gap::Certain,
+        };
+        let gap = match entry.numbers {
+            Some(_) => own.max(entry.gap),
+            None => Gap::None,
+        };
+        let settled = self.settle(place, Err(error));
+        let behind = match self.unsettled.get_mut(place) {
+            Some(next) => &mut next.gap,
+            None => &mut self.gap,
+        };
+        *behind = gap.max(*behind);
+        settled
     }
 
     fn settle(&mut self, place: usize, outcome: Result<Offset, Arc<ClientError>>) -> Settled<B> {
@@ -258,9 +309,9 @@ impl<B> Lane<B> {
         }
     }
 
-    /// Gives up what could not be written in time. Only failed batches are looked at: one in flight
-    /// has an end of its own.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<Settled<B>> {
+    /// Gives up what could not be written in time, which was `limit`. Only failed batches are looked
+    /// at: one in flight has an end of its own.
+    pub(super) fn expire(&mut self, now: Instant, limit: Duration) -> Vec<Settled<B>> {
         let mut settled = Vec::new();
         if self.in_flight() > 0 {
             return settled;
@@ -269,13 +320,17 @@ impl<B> Lane<B> {
             && head.deadline <= now
             && let State::Failed(error) = &head.state
         {
-            let error = Arc::clone(error);
-            self.renumber |= head.numbers.is_some();
-            settled.push(self.settle(0, Err(error)));
+            let error = match &head.doubt {
+                _ if !is_out_of_order(error) => Arc::clone(error),
+                Some(doubt) => Arc::clone(doubt),
+                None => Arc::new(ClientError::Timeout {
+                    limit_ms: limit.as_millis(),
+                    doing: "waiting for the batches before it".to_owned(),
+                }),
+            };
+            settled.push(self.give_up(0, error));
         }
-        if self.renumber {
-            settled.extend(self.begin_epoch());
-        }
+        self.resolve();
         settled
     }
 
@@ -284,49 +339,95 @@ impl<B> Lane<B> {
         self.unsettled.front().map(|head| head.deadline)
     }
 
-    /// Numbers what is left from 0 under the next epoch; gives up what may have been written under
-    /// the old one.
-    fn begin_epoch(&mut self) -> Vec<Settled<B>> {
-        self.renumber = false;
+    /// Begins the next epoch once no batch is left that may have been written under this one.
+    fn resolve(&mut self) {
+        if self.in_flight() > 0 {
+            return;
+        }
+        let is_certain = match self.unsettled.front() {
+            Some(head) => match head.gap {
+                Gap::None => false,
+                Gap::Possible => head.doubt.is_none(),
+                Gap::Certain => true,
+            },
+            None => self.gap != Gap::None,
+        };
+        if is_certain {
+            self.begin_epoch();
+        }
+    }
+
+    /// Numbers what is left from 0 under the next epoch; none of it was written.
+    fn begin_epoch(&mut self) {
+        self.gap = Gap::None;
         let Some(numbering) = &mut self.numbering else {
-            return Vec::new();
+            return;
         };
         // Wraps after 32,768 batches given up in one partition, which is no worse than an end.
         numbering.epoch = ProducerEpoch(numbering.epoch.get().wrapping_add(1) & i16::MAX);
         numbering.next = Sequence(0);
         numbering.proven = false;
-        let mut settled = Vec::new();
-        for mut entry in std::mem::take(&mut self.unsettled) {
-            match entry.state {
-                State::Failed(error) if entry.maybe_written => settled.push(Settled {
-                    batch: entry.batch,
-                    outcome: Err(error),
-                }),
-                _ => {
-                    entry.numbers = Some(Numbers {
-                        id: numbering.id,
-                        epoch: numbering.epoch,
-                        base: numbering.next,
-                    });
-                    numbering.next = numbering.next.plus(entry.count);
-                    self.unsettled.push_back(entry);
-                }
-            }
+        for entry in &mut self.unsettled {
+            entry.gap = Gap::None;
+            entry.doubt = None;
+            entry.numbers = Some(Numbers {
+                id: numbering.id,
+                epoch: numbering.epoch,
+                base: numbering.next,
+            });
+            numbering.next = numbering.next.plus(entry.count);
         }
-        settled
     }
 }
 
-/// Whether the broker said that it did not write the batch, in that attempt.
+impl<B> Entry<B> {
+    /// Whether the oldest batch, which the broker calls out of order, may get new numbers: not if a
+    /// sending of it may have been written or still be under way. Where nothing before it was given
+    /// up the broker has lost what it knew, which is worth one more try.
+    fn may_be_renumbered(&mut self) -> bool {
+        if self.doubt.is_some() {
+            return false;
+        }
+        if self.gap != Gap::None {
+            return true;
+        }
+        self.gap = Gap::Certain;
+        !std::mem::replace(&mut self.renumbered, true)
+    }
+}
+
+/// Whether the broker misses batches before it.
+fn is_out_of_order(error: &ClientError) -> bool {
+    matches!(
+        error.code(),
+        Some(ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId)
+    )
+}
+
+/// Whether the broker said that it did not write the batch, in that attempt. What it also says when
+/// it has appended and then lost its leadership or its disk is none of these.
 fn is_certain_refusal(error: &ClientError) -> bool {
     match error.code() {
-        Some(code) => !matches!(
+        Some(code) => matches!(
             code,
-            ErrorCode::RequestTimedOut
-                | ErrorCode::NotEnoughReplicasAfterAppend
-                | ErrorCode::NetworkException
-                | ErrorCode::KafkaStorageError
-                | ErrorCode::UnknownServerError
+            ErrorCode::OutOfOrderSequenceNumber
+                | ErrorCode::UnknownProducerId
+                | ErrorCode::InvalidProducerEpoch
+                | ErrorCode::NotEnoughReplicas
+                | ErrorCode::MessageTooLarge
+                | ErrorCode::RecordListTooLarge
+                | ErrorCode::CorruptMessage
+                | ErrorCode::InvalidRecord
+                | ErrorCode::InvalidTimestamp
+                | ErrorCode::UnsupportedForMessageFormat
+                | ErrorCode::UnsupportedCompressionType
+                | ErrorCode::InvalidTopicException
+                | ErrorCode::InvalidRequiredAcks
+                | ErrorCode::InvalidTxnState
+                | ErrorCode::TopicAuthorizationFailed
+                | ErrorCode::ClusterAuthorizationFailed
+                | ErrorCode::TransactionalIdAuthorizationFailed
+                | ErrorCode::PolicyViolation
         ),
         None => matches!(error, ClientError::NoCommonVersion { .. }),
     }
@@ -337,6 +438,8 @@ mod tests {
     use super::*;
 
     type TestLane = Lane<&'static str>;
+
+    const LIMIT: Duration = Duration::from_secs(60);
 
     fn error(code: ErrorCode) -> Result<Offset, Arc<ClientError>> {
         let message = None;
@@ -351,7 +454,7 @@ mod tests {
     }
 
     fn later() -> Instant {
-        Instant::now() + std::time::Duration::from_secs(60)
+        Instant::now() + LIMIT
     }
 
     /// A lane whose first batch is acknowledged, with these in flight, of two records each.
@@ -362,6 +465,14 @@ mod tests {
         lane.answered(first, Ok(Offset(0)), Instant::now());
         let tickets = batches.iter().map(|name| lane.begin(name, 2, later()));
         let tickets = tickets.collect();
+        (lane, tickets)
+    }
+
+    /// The same, of which the first has run out of time.
+    fn lane_with_late(late: &'static str, batches: &[&'static str]) -> (TestLane, Vec<Ticket>) {
+        let (mut lane, _) = lane(&[]);
+        let mut tickets = vec![lane.begin(late, 2, Instant::now())];
+        tickets.extend(batches.iter().map(|name| lane.begin(name, 2, later())));
         (lane, tickets)
     }
 
@@ -459,7 +570,60 @@ mod tests {
         );
         let (ticket, ..) = again(&mut lane);
         let settled = answer(&mut lane, ticket, error(ErrorCode::InvalidProducerEpoch));
-        assert_eq!(settled, [("a", false), ("b", false)]);
+        assert_eq!(settled, [("a", false)]);
+        let (ticket, batch, epoch, base) = again(&mut lane);
+        assert_eq!((batch, epoch, base), ("b", 0, 4), "under its old numbers");
+        let settled = answer(
+            &mut lane,
+            ticket,
+            error(ErrorCode::OutOfOrderSequenceNumber),
+        );
+        assert_eq!(settled, [("b", false)]);
+        let (_, batch, epoch, base) = again(&mut lane);
+        assert_eq!((batch, epoch, base), ("c", 1, 0));
+    }
+
+    /// A broker that loses its leadership says so also of what it has appended.
+    #[test]
+    fn a_leadership_that_ended_is_no_refusal() {
+        let (mut lane, tickets) = lane_with_late("a", &["b"]);
+        let no_leader = || error(ErrorCode::NotLeaderOrFollower);
+        assert_eq!(answer(&mut lane, tickets[0], no_leader()), [("a", false)]);
+        assert_eq!(answer(&mut lane, tickets[1], no_leader()), []);
+        let (ticket, batch, epoch, base) = again(&mut lane);
+        assert_eq!((batch, epoch, base), ("b", 0, 4));
+        let settled = answer(&mut lane, ticket, error(ErrorCode::DuplicateSequenceNumber));
+        assert_eq!(settled, [("b", true)]);
+        let next = lane.next_numbers().unwrap();
+        let goes_on = (next.epoch, next.base);
+        assert_eq!(goes_on, (ProducerEpoch(0), Sequence(6)), "so a was there");
+        assert_eq!(lane.turn(), Turn::New);
+    }
+
+    #[test]
+    fn what_is_behind_a_batch_that_was_never_written_was_not_written() {
+        let (mut lane, tickets) = lane(&["a", "b", "c"]);
+        answer(&mut lane, tickets[1], lost());
+        answer(&mut lane, tickets[2], lost());
+        let refused = answer(&mut lane, tickets[0], error(ErrorCode::MessageTooLarge));
+        assert_eq!(refused, [("a", false)]);
+        let (ticket, batch, epoch, base) = again(&mut lane);
+        assert_eq!((batch, epoch, base), ("b", 1, 0));
+        answer(&mut lane, ticket, Ok(Offset(3)));
+        let (_, batch, epoch, base) = again(&mut lane);
+        assert_eq!((batch, epoch, base), ("c", 1, 2));
+    }
+
+    #[test]
+    fn what_is_before_a_given_up_batch_keeps_its_numbers() {
+        let (mut lane, tickets) = lane(&["a", "b", "c"]);
+        answer(&mut lane, tickets[0], lost());
+        let refused = answer(&mut lane, tickets[1], error(ErrorCode::MessageTooLarge));
+        assert_eq!(refused, [("b", false)]);
+        answer(&mut lane, tickets[2], lost());
+        let (ticket, batch, epoch, base) = again(&mut lane);
+        assert_eq!((batch, epoch, base), ("a", 0, 2));
+        answer(&mut lane, ticket, Ok(Offset(3)));
         let (_, batch, epoch, base) = again(&mut lane);
         assert_eq!((batch, epoch, base), ("c", 1, 0));
     }
@@ -478,16 +642,21 @@ mod tests {
     fn what_failed_is_given_up_when_its_time_is_over() {
         let (mut lane, tickets) = lane(&["a", "b"]);
         answer(&mut lane, tickets[0], lost());
-        let much_later = later() + std::time::Duration::from_secs(60);
-        assert!(lane.expire(much_later).is_empty(), "b is in flight");
+        let much_later = later() + LIMIT;
+        assert!(lane.expire(much_later, LIMIT).is_empty(), "b is in flight");
         answer(
             &mut lane,
             tickets[1],
             error(ErrorCode::OutOfOrderSequenceNumber),
         );
-        assert!(lane.expire(Instant::now()).is_empty());
-        let settled = lane.expire(much_later);
+        assert!(lane.expire(Instant::now(), LIMIT).is_empty());
+        let settled = lane.expire(much_later, LIMIT);
         assert_eq!(settled.len(), 2);
+        let told = settled.iter().all(|batch| {
+            let error = batch.outcome.as_ref().unwrap_err();
+            matches!(**error, ClientError::Timeout { .. })
+        });
+        assert!(told, "b did nothing out of order: {settled:?}");
         assert!(lane.is_empty());
     }
 }

@@ -452,7 +452,7 @@ impl Sender {
         let slots: Vec<Slot> = self.failed.iter().copied().collect();
         for slot in slots {
             let lane = self.lanes.get_mut(&slot).expect("it has failed batches");
-            let settled = lane.expire(now);
+            let settled = lane.expire(now, limit);
             if !lane.has_failed() {
                 self.failed.remove(&slot);
             }
@@ -496,7 +496,7 @@ impl Sender {
         }
     }
 
-    fn settle_all(&self, slot: Slot, settled: Vec<Settled<Built>>) {
+    fn settle_all(&self, slot: Slot, settled: impl IntoIterator<Item = Settled<Built>>) {
         for settled in settled {
             self.settle(slot, settled.batch, settled.outcome);
         }
