@@ -450,6 +450,10 @@ exchanges! {
         => consumer_group_describe_response::ConsumerGroupDescribeResponse;
     consumer_group_heartbeat_request::ConsumerGroupHeartbeatRequest
         => consumer_group_heartbeat_response::ConsumerGroupHeartbeatResponse;
+    join_group_request::JoinGroupRequest => join_group_response::JoinGroupResponse;
+    sync_group_request::SyncGroupRequest => sync_group_response::SyncGroupResponse;
+    heartbeat_request::HeartbeatRequest => heartbeat_response::HeartbeatResponse;
+    leave_group_request::LeaveGroupRequest => leave_group_response::LeaveGroupResponse;
     delete_groups_request::DeleteGroupsRequest => delete_groups_response::DeleteGroupsResponse;
     offset_commit_request::OffsetCommitRequest => offset_commit_response::OffsetCommitResponse;
     offset_fetch_request::OffsetFetchRequest => offset_fetch_response::OffsetFetchResponse;

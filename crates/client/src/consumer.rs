@@ -126,6 +126,8 @@ pub struct Consumer {
 struct Position {
     next: Offset,
     high_watermark: Offset,
+    /// Leaders of earlier epochs may lack what was read already.
+    since: LeaderEpoch,
 }
 
 /// What one leader is asked for: topics, and of each the partitions with offset and leader epoch.
@@ -181,10 +183,21 @@ impl Consumer {
         let position = Position {
             next,
             high_watermark: Offset(-1),
+            since: LeaderEpoch::NONE,
         };
         let partitions = self.positions.entry(topic.into()).or_default();
         partitions.insert(partition, position);
         Ok(next)
+    }
+
+    /// Reads this partition from leaders of this epoch or later ones only. A broker that is cut off
+    /// still names an older one, which may lack what others have read, and would say that the offset
+    /// is out of its range (KIP-320).
+    pub fn only_since(&mut self, topic: &str, partition: i32, epoch: LeaderEpoch) {
+        let positions = self.positions.get_mut(topic);
+        if let Some(position) = positions.and_then(|positions| positions.get_mut(&partition)) {
+            position.since = position.since.max(epoch);
+        }
     }
 
     /// The next offset it will read of a partition, and the high watermark it last saw.
@@ -241,6 +254,10 @@ impl Consumer {
                 self.underway.push(asking.boxed());
             }
         }
+        if self.underway.is_empty() && reconsider.is_empty() {
+            // Nothing is assigned, or nothing of it is there: callers go round and round.
+            tokio::time::sleep(self.options.max_wait).await;
+        }
         let mut next = match reconsider.is_empty() {
             true => self.underway.next().await,
             false => self.underway.next().now_or_never().flatten(),
@@ -278,6 +295,9 @@ impl Consumer {
                 match partition.leader {
                     None => drop(leaderless.insert(name.clone())),
                     Some(leader) if self.asked.contains(&leader) => {}
+                    Some(_) if partition.leader_epoch < position.since => {
+                        leaderless.insert(name.clone());
+                    }
                     Some(leader) => {
                         let topics = &mut by_leader.entry(leader).or_default().0;
                         let fresh = || (topic.id, Vec::new());

@@ -285,7 +285,15 @@ impl Cluster {
         group: &str,
         offsets: &BTreeMap<TopicPartition, Offset>,
     ) -> Result<(), ClientError> {
-        let by_topic = by_topic(offsets.iter().map(|((t, p), o)| (t.as_str(), (*p, *o))));
+        let leader_epoch = LeaderEpoch::NONE;
+        let by_topic = by_topic(offsets.iter().map(|((topic, index), offset)| {
+            let offset = *offset;
+            let at = CommittedOffset {
+                offset,
+                leader_epoch,
+            };
+            (topic.as_str(), (*index, at))
+        }));
         self.commit_as(group, "", -1, by_topic).await
     }
 
@@ -295,7 +303,7 @@ impl Cluster {
         group: &str,
         member: &str,
         epoch: i32,
-        offsets: BTreeMap<&str, Vec<(i32, Offset)>>,
+        offsets: BTreeMap<&str, Vec<(i32, CommittedOffset)>>,
     ) -> Result<(), ClientError> {
         let topics = offsets
             .into_iter()
@@ -303,9 +311,10 @@ impl Cluster {
                 name: name.to_owned(),
                 partitions: partitions
                     .into_iter()
-                    .map(|(index, offset)| OffsetCommitRequestPartition {
+                    .map(|(index, at)| OffsetCommitRequestPartition {
                         partition_index: index,
-                        committed_offset: offset.get(),
+                        committed_offset: at.offset.get(),
+                        committed_leader_epoch: at.leader_epoch.get(),
                         committed_metadata: Some(String::new()),
                         ..Default::default()
                     })

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millrace_model::{ErrorCode, Offset, TopicId, Uuid};
+use millrace_model::{ErrorCode, TopicId, Uuid};
 use millrace_protocol::messages::consumer_group_heartbeat_request::{
     ConsumerGroupHeartbeatRequest, TopicPartitions,
 };
 use millrace_protocol::messages::consumer_group_heartbeat_response::ConsumerGroupHeartbeatResponse;
 use tokio::time::Instant;
 
-use crate::{ClientError, Cluster, Consumed, Consumer, ConsumerOptions, Start, TopicPartition};
+use crate::{
+    ClientError, Cluster, CommittedOffset, Consumed, Consumer, ConsumerOptions, Start,
+    TopicPartition,
+};
 
 /// How long the others wait for this member to give up what it owns.
 const REBALANCE_TIMEOUT_MS: i32 = 60_000;
@@ -36,8 +39,8 @@ pub struct Member {
     owned: Vec<TopicPartition>,
     consumer: Consumer,
     /// Where to go on with each partition that was read from, and what of that is committed.
-    read: BTreeMap<TopicPartition, Offset>,
-    committed: BTreeMap<TopicPartition, Offset>,
+    read: BTreeMap<TopicPartition, CommittedOffset>,
+    committed: BTreeMap<TopicPartition, CommittedOffset>,
 }
 
 impl Member {
@@ -83,10 +86,22 @@ impl Member {
         self.consumer.poll().await
     }
 
+    /// The epoch it is in and what it reads there; nothing while it is no member.
+    pub fn owned(&self) -> (i32, &[TopicPartition]) {
+        match self.epoch > JOIN {
+            true => (self.epoch, &self.owned),
+            false => (self.epoch, &[]),
+        }
+    }
+
     /// Notes that everything up to this record has been dealt with.
     pub fn done(&mut self, record: &Consumed) {
         let partition = (record.topic.clone(), record.partition);
-        self.read.insert(partition, record.offset.next());
+        let at = CommittedOffset {
+            offset: record.offset.next(),
+            leader_epoch: record.leader_epoch,
+        };
+        self.read.insert(partition, at);
     }
 
     /// Commits what has been dealt with, and leaves the group.
@@ -104,9 +119,9 @@ impl Member {
         if self.read == self.committed || self.epoch <= JOIN {
             return Ok(());
         }
-        let mut by_topic: BTreeMap<&str, Vec<(i32, Offset)>> = BTreeMap::new();
-        for ((topic, index), offset) in &self.read {
-            by_topic.entry(topic).or_default().push((*index, *offset));
+        let mut by_topic: BTreeMap<&str, Vec<(i32, CommittedOffset)>> = BTreeMap::new();
+        for ((topic, index), at) in &self.read {
+            by_topic.entry(topic).or_default().push((*index, *at));
         }
         let committed = self
             .cluster
@@ -146,14 +161,17 @@ impl Member {
                         .map(|index| (name.clone(), index)),
                 );
             }
-            self.own(owned).await?;
-            // What was given up is free for others once the coordinator knows.
-            self.beat_at = self.cluster.machine().clock.now();
+            // Whoever says all in its heartbeat is told all, mostly what it knows.
+            if is_another(&mut owned, &self.owned) {
+                self.own(owned).await?;
+                // What was given up is free for others once the coordinator knows.
+                self.beat_at = self.cluster.machine().clock.now();
+            }
         }
         Ok(())
     }
 
-    async fn send_beat(&self) -> Result<ConsumerGroupHeartbeatResponse, ClientError> {
+    async fn send_beat(&mut self) -> Result<ConsumerGroupHeartbeatResponse, ClientError> {
         let mut owned: BTreeMap<Uuid, Vec<i32>> = BTreeMap::new();
         for (topic, index) in &self.owned {
             let id = self.cluster.topic(topic).await?.id;
@@ -181,7 +199,7 @@ impl Member {
         Ok(asked.await?.1)
     }
 
-    async fn name_of(&self, id: TopicId) -> Result<String, ClientError> {
+    async fn name_of(&mut self, id: TopicId) -> Result<String, ClientError> {
         for name in &self.topics {
             if self.cluster.topic(name).await?.id == id {
                 return Ok(name.clone());
@@ -203,9 +221,12 @@ impl Member {
         let mut consumer = Consumer::new(&self.cluster, self.options);
         for partition in &partitions {
             let kept = self.read.get(partition).copied();
-            let known = kept.or_else(|| committed.get(partition).map(|at| at.offset));
-            let start = known.map_or(self.begin, Start::At);
+            let known = kept.or_else(|| committed.get(partition).copied());
+            let start = known.map_or(self.begin, |at| Start::At(at.offset));
             consumer.assign(&partition.0, partition.1, start).await?;
+            if let Some(at) = known {
+                consumer.only_since(&partition.0, partition.1, at.leader_epoch);
+            }
         }
         self.read
             .retain(|partition, _| partitions.contains(partition));
@@ -215,6 +236,12 @@ impl Member {
         self.consumer = consumer;
         Ok(())
     }
+}
+
+/// Whether an assignment, which this sorts, differs from what is owned.
+fn is_another(told: &mut [TopicPartition], owned: &[TopicPartition]) -> bool {
+    told.sort_unstable();
+    told != owned
 }
 
 /// Whether the coordinator does not count on this member, or not in this epoch.
@@ -229,4 +256,23 @@ fn is_about_membership(error: &ClientError) -> bool {
                 | ErrorCode::RebalanceInProgress
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assignment_in_another_order_is_no_other() {
+        let partitions = |indexes: &[i32]| -> Vec<TopicPartition> {
+            let indexes = indexes.iter();
+            indexes.map(|index| ("topic".to_owned(), *index)).collect()
+        };
+        let owned = partitions(&[0, 2, 3]);
+        assert!(!is_another(&mut partitions(&[3, 0, 2]), &owned));
+        assert!(is_another(&mut partitions(&[0, 2]), &owned));
+        assert!(is_another(&mut partitions(&[0, 2, 4]), &owned));
+        assert!(is_another(&mut partitions(&[]), &owned));
+        assert!(!is_another(&mut partitions(&[]), &[]));
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millrace_client::{Consumer, ConsumerOptions, Producer, ProducerOptions, Start, ToSend};
+use millrace_model::LeaderEpoch;
 
 use crate::support::{FakeCluster, TOPIC};
 
@@ -51,6 +52,28 @@ async fn a_record_arrives_though_other_leaders_have_nothing() {
             arrived < Duration::from_millis(100),
             "{number}: {arrived:?}"
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_that_asks_nobody_waits_as_one_that_brings_nothing() {
+    let cluster = FakeCluster::new(1);
+    let mut consumer = consumer(&cluster, 0).await;
+    let began = tokio::time::Instant::now();
+    assert!(consumer.poll().await.unwrap().is_empty());
+    assert!(began.elapsed() >= ConsumerOptions::default().max_wait);
+}
+
+/// It may be cut off, and lack what others have read.
+#[tokio::test(start_paused = true)]
+async fn a_leader_of_an_older_epoch_is_not_asked() {
+    let cluster = FakeCluster::new(1);
+    let producer = Producer::new(&cluster.client(), ProducerOptions::default());
+    send(&producer, 0, 0).await;
+    for (epoch, records) in [(1, 1), (2, 0)] {
+        let mut consumer = consumer(&cluster, 1).await;
+        consumer.only_since(TOPIC, 0, LeaderEpoch(epoch));
+        assert_eq!(consumer.poll().await.unwrap().len(), records);
     }
 }
 
