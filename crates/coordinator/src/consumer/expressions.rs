@@ -75,7 +75,8 @@ fn is_time(work: &Work<'_>, groups: &mut Groups) -> bool {
     };
     let age = work.context.wall.get().saturating_sub(time.get());
     let refresh = work.context.settings.consumer_regex_refresh_interval_ms;
-    (age > MIN_REFRESH_MS && version != work.context.topics.version()) || age > refresh
+    // What was resolved by a clock that was ahead says nothing.
+    age < 0 || (age > MIN_REFRESH_MS && version != work.context.topics.version()) || age > refresh
 }
 
 /// The topics that each of these stands for. One that cannot be read, from a log that another

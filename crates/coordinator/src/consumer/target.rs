@@ -44,8 +44,9 @@ fn may_compute(work: &Work<'_>) -> bool {
         .settings
         .consumer_assignment_interval_ms(work.id);
     let interval = Duration::from_millis(u64::try_from(interval).unwrap_or(0));
-    let last = work.state.assignment_time;
-    last.get() == 0 || work.context.wall >= last.after(interval)
+    let (last, now) = (work.state.assignment_time, work.context.wall);
+    // A clock that was ahead, this one's or that of a coordinator before, must not stop the group.
+    last.get() == 0 || now >= last.after(interval) || now < last
 }
 
 /// The target, in the order of the members.

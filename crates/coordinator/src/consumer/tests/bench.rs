@@ -84,6 +84,8 @@ impl Topics for Shown {
 pub(super) struct Bench {
     pub groups: Groups,
     pub now: i64,
+    /// How far the wall clock is ahead.
+    pub wall_ahead: i64,
     pub topics: Shown,
     pub settings: Settings,
     /// Keys and values, as they lie on the disk.
@@ -105,6 +107,7 @@ impl Bench {
         let mut bench = Bench {
             groups: Groups::default(),
             now: 1_000_000,
+            wall_ahead: 0,
             topics: Shown::default(),
             settings: Settings::default(),
             log: Vec::new(),
@@ -148,7 +151,7 @@ impl Bench {
     fn decide(&mut self, input: Input<Request, crate::group::Notice>) {
         let now = Now {
             steady: Timestamp(self.now),
-            wall: Timestamp(self.now),
+            wall: Timestamp(self.now + self.wall_ahead),
         };
         let view = View {
             topics: &self.topics,

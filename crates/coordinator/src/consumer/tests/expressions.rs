@@ -70,6 +70,19 @@ fn not_every_new_topic_is_a_pass_over_all() {
 }
 
 #[test]
+fn a_wall_clock_that_was_ahead_hides_no_topic() {
+    check(
+        "topic logs-a 1
+         wall 3600000
+         a join - regex=logs-.* => 2 logs-a:0
+         a beat => 2 .
+         wall 0
+         topic logs-b 1
+         a beat => 3 logs-a:0 logs-b:0",
+    );
+}
+
+#[test]
 fn a_new_expression_is_resolved_at_once_all_the_same() {
     check(
         "topic logs-a 1

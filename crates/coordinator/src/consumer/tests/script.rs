@@ -4,6 +4,7 @@
 //! topic t 3                      makes a topic, or gives it more partitions
 //! drop t                         deletes it
 //! +5000                          time passes
+//! wall 5000                      the wall clock is ahead by so much
 //! fail over                      another broker takes over
 //! lose append                    the next records are not appended, and nobody is answered
 //! a join t,u rack=r => 2 t:0-2   epoch, and what the member is told to own: - for nothing,
@@ -103,6 +104,7 @@ impl Play {
             ["fail", "over"] => self.bench.fail_over(),
             ["lose", "append"] => self.bench.loses_append = true,
             ["group"] => return self.group(),
+            ["wall", ahead] => self.bench.wall_ahead = ahead.parse().unwrap(),
             [time] if time.starts_with('+') => self.bench.pass(time[1..].parse().unwrap()),
             [who, verb, rest @ ..] => return self.act(who, verb, rest),
             other => panic!("what is {other:?}?"),

@@ -60,6 +60,20 @@ fn a_group_has_so_many_members_and_no_more() {
     );
 }
 
+/// The time of the last assignment is written down, and may be that of another coordinator.
+#[test]
+fn a_wall_clock_that_was_ahead_stops_no_assignment() {
+    check(
+        |_| (),
+        "topic t 2
+         wall 3600000
+         a join t => 2 t:0,1
+         wall 0
+         b join t => 3 -
+         group => Reconciling 3 3",
+    );
+}
+
 #[test]
 fn without_an_interval_each_change_is_an_assignment() {
     check(
