@@ -31,7 +31,7 @@ planted! {
     AckFromMemory,
     /// A follower acknowledges before its leader has answered its join.
     AckBeforeAnswer,
-    /// A follower obeys messages of older leaderships.
+    /// Whoever waits for an acknowledgement gets it by the offset, whatever leadership that is of.
     NoEpochCheck,
     /// A follower cuts its log to the high watermark it knows, not by epoch.
     TruncateToHighWatermark,

@@ -173,7 +173,7 @@ impl Inner {
         if acks == Acks::None {
             return Some(Ok(()));
         }
-        if self.core.serving() != Some(epoch) {
+        if self.core.serving() != Some(epoch) && !Planted::NoEpochCheck.is_here() {
             return Some(Err(self.not_leading()));
         }
         let reached = match acks {
