@@ -35,11 +35,24 @@ pub struct TopicBook {
     pub log: BTreeMap<i32, Vec<(i64, Mark)>>,
 }
 
+/// What members of one group saw, and who looked on.
+#[derive(Default)]
+pub struct GroupBook {
+    /// What was committed, each time somebody asked: partition, offset.
+    pub committed: Vec<BTreeMap<i32, i64>>,
+    /// Who took a partition for its own: epoch or generation, partition, names of members.
+    pub owners: BTreeMap<(i32, i32), BTreeSet<String>>,
+    /// The offsets that members have read, by partition.
+    pub consumed: BTreeMap<i32, BTreeSet<i64>>,
+}
+
 /// Everything.
 #[derive(Default)]
 pub struct Book {
     /// By name.
     pub topics: BTreeMap<String, TopicBook>,
+    /// Of each group, by name.
+    pub groups: BTreeMap<String, GroupBook>,
     /// How often each error was met.
     pub errors: BTreeMap<String, u64>,
     /// What no client should ever see.
@@ -48,8 +61,12 @@ pub struct Book {
     pub finished: BTreeSet<(String, i32)>,
     /// Producers so far; each gets a number.
     pub producers: u32,
+    /// Members of groups so far; each gets a number.
+    pub members: u32,
     /// Records that were acknowledged.
     pub acked: u64,
+    /// Whether disks are lost in this run.
+    pub loses_disks: bool,
     /// What an administrator was granted.
     pub administered: u64,
 }
@@ -90,12 +107,14 @@ fn is_to_be_expected(error: &ClientError) -> bool {
                     ErrorCode::TopicAlreadyExists
                         | ErrorCode::InvalidReplicationFactor
                         | ErrorCode::ElectionNotNeeded
-                        // Our producer meets it with several batches in flight, when an older one
-                        // is sent again; whether anything is lost, twice or out of order is seen in
-                        // the log.
-                        | ErrorCode::OutOfOrderSequenceNumber
                         | ErrorCode::InvalidPartitions
                         | ErrorCode::EligibleLeadersNotAvailable
+                        // A member that was silent for too long.
+                        | ErrorCode::UnknownMemberId
+                        | ErrorCode::FencedMemberEpoch
+                        | ErrorCode::StaleMemberEpoch
+                        | ErrorCode::IllegalGeneration
+                        | ErrorCode::RebalanceInProgress
                 )
         }
         ClientError::Network { .. } | ClientError::Timeout { .. } => true,

@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::speed::Speed;
+
 /// How long a run may take by the real clock. One that takes longer goes round in circles without
 /// ever waiting, which is a failure like any other.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -16,6 +18,8 @@ pub struct Outcome {
     pub sound: bool,
     /// All that it printed: its figures, or why it failed.
     pub report: String,
+    /// How quick it was, if it came to its end.
+    pub speed: Option<Speed>,
 }
 
 /// Runs one seed with these further arguments.
@@ -57,6 +61,7 @@ pub fn run(seed: u64, arguments: &[&str]) -> Outcome {
     }
     Outcome {
         sound: status.success() && !hung,
+        speed: Speed::find(&report),
         report,
     }
 }

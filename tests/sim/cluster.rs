@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millrace_host::Host;
 use millrace_host::network::sim::SimNetwork;
-use millrace_replication::Replica;
+use millrace_metadata::{Image, Partition, Topic};
 use millrace_server::node::Node;
 use millrace_server::{Broker, Config};
 use rand::rngs::StdRng;
@@ -22,11 +22,11 @@ use crate::{seal, trace};
 /// The cluster's identity; Kafka's form of it is 22 characters of base64.
 const CLUSTER_ID: &str = "c2ltdWxhdGVkLWNsdXN0cg";
 
+/// The internal topic in which groups keep their offsets.
+const GROUP_OFFSETS: &str = "__consumer_offsets";
+
 /// The port for clients on every broker.
 pub const CLIENT_PORT: u16 = 9092;
-
-/// How long a broker may take to open its logs before somebody looks after it.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What became of a broker's process.
 pub enum Status {
@@ -54,8 +54,6 @@ pub struct BrokerMachine {
     pub machine: Machine,
     /// When it is to be started again, if it is not running.
     pub restart_at: Option<Duration>,
-    /// When it was started last.
-    started: Duration,
     status: SharedStatus,
     stop: Option<oneshot::Sender<()>>,
     /// Crashes of the disk that the simulation knows of.
@@ -109,7 +107,6 @@ impl Cluster {
                 id,
                 machine: Machine::new(&broker_name(id), rng.random(), &network, &clock),
                 restart_at: None,
-                started: Duration::ZERO,
                 status: Arc::new(Mutex::new(Status::Down)),
                 stop: None,
                 known_crashes: 0,
@@ -234,21 +231,14 @@ impl Cluster {
     /// Whether all that is committed is, by the metadata, also on another broker than this one.
     fn others_have_everything(&self, id: i32) -> bool {
         self.newest_image().is_some_and(|image| {
-            let mut topics = TOPICS.iter();
-            topics.all(|topic| {
-                let Some(topic) = image.topic_named(topic.name) else {
-                    return false;
-                };
-                let mut partitions = image.partitions_of(topic.id);
-                partitions.all(|(_, partition)| {
-                    let mut holders = partition.isr.iter().chain(&partition.elr);
-                    holders.any(|holder| holder.get() != id)
-                })
+            every_partition(&image, |partition| {
+                let mut holders = partition.isr.iter().chain(&partition.elr);
+                holders.any(|holder| holder.get() != id)
             })
         })
     }
 
-    /// Whether every broker is there and every replica of the workload's topics in sync.
+    /// Whether every broker is there and every replica of what the workload uses in sync.
     pub fn is_whole(&self) -> bool {
         let nodes = self.nodes();
         let Some(image) = self.newest_image() else {
@@ -259,18 +249,11 @@ impl Cluster {
             broker
                 .is_some_and(|broker| broker.is_active() && broker.incarnation == node.incarnation)
         };
-        let in_sync = |name: &str| {
-            let topic = image.topic_named(name);
-            topic.is_some_and(|topic| {
-                let mut partitions = image.partitions_of(topic.id);
-                partitions.all(|(_, partition)| {
-                    partition.leader.is_some() && partition.isr.len() == partition.replicas.len()
-                })
-            })
-        };
         nodes.len() == self.brokers.len()
             && nodes.iter().all(registered)
-            && TOPICS.iter().all(|topic| in_sync(topic.name))
+            && every_partition(&image, |partition| {
+                partition.leader.is_some() && partition.isr.len() == partition.replicas.len()
+            })
     }
 
     /// `host:port` of every broker.
@@ -292,11 +275,7 @@ impl Cluster {
     pub fn start(&mut self, id: i32) {
         let config = self.config(id);
         event!("broker {id} starts");
-        let now = self.now;
         let broker = self.broker(id);
-        broker.started = now;
-        // Nobody starts a broker on a full disk: what could not be opened then stays closed.
-        broker.machine.disk.set_capacity(u64::MAX);
         let (stop, stopped) = oneshot::channel();
         let status = broker.status.clone();
         set(&status, Status::Starting);
@@ -326,7 +305,13 @@ impl Cluster {
              controller.listener.names=CONTROLLER\ncontroller.quorum.voters={voters}\n\
              log.dirs=/data\ndefault.replication.factor={replication}\n\
              min.insync.replicas={in_sync}\nauto.create.topics.enable=false\n\
-             leader.imbalance.check.interval.seconds=5\n"
+             leader.imbalance.check.interval.seconds=5\n\
+             offsets.topic.num.partitions=3\noffsets.topic.segment.bytes=1048576\n\
+             group.initial.rebalance.delay.ms=200\ngroup.min.session.timeout.ms=500\n\
+             group.consumer.min.session.timeout.ms=500\n\
+             group.consumer.session.timeout.ms=3500\n\
+             group.consumer.min.heartbeat.interval.ms=50\n\
+             group.consumer.heartbeat.interval.ms=300\n"
         );
         let config = Config::parse(&text).expect("the simulation's own settings are valid");
         Config {
@@ -351,31 +336,7 @@ impl Cluster {
                 None => self.step_broker(place),
             }
         }
-        if self.now.subsec_millis() == 0 {
-            self.replace_failed_disk();
-        }
         self.restart_due();
-    }
-
-    /// What an operator does about a broker whose disk has failed under it.
-    fn replace_failed_disk(&mut self) {
-        let Some(id) = self.damaged else { return };
-        let now = self.now;
-        let patience_is_over = now > self.broker(id).started + PATIENCE;
-        let failed = self.broker(id).node().is_some_and(|node| {
-            let directories = node.broker().store.directories();
-            let replicas = node.broker().replicas.all();
-            // What could not be opened at the start stays closed.
-            let closed = |replica: &Arc<Replica>| replica.open_log().is_none();
-            directories.iter().any(|it| it.offline.is_some())
-                || (patience_is_over && replicas.iter().any(closed))
-        });
-        if failed && self.others_have_everything(id) {
-            event!("broker {id} gets a new disk");
-            self.wipe(id);
-            let back = self.now + Duration::from_millis(500);
-            self.broker(id).restart_at = Some(back);
-        }
     }
 
     fn step_broker(&mut self, place: usize) {
@@ -405,6 +366,7 @@ impl Cluster {
             broker
                 .restart_at
                 .get_or_insert(now + Duration::from_millis(500));
+            // What an operator does about a broker that its disk has failed under.
             if self.damaged == Some(id) && why != TOLD && self.others_have_everything(id) {
                 event!("broker {id} gets a new disk");
                 self.wipe(id);
@@ -434,10 +396,22 @@ impl Cluster {
     }
 
     /// The newest image that any running node has.
-    pub fn newest_image(&self) -> Option<Arc<millrace_metadata::Image>> {
+    pub fn newest_image(&self) -> Option<Arc<Image>> {
         let images = self.nodes().into_iter().map(|(_, node)| node.image());
         images.max_by_key(|image| image.version())
     }
+}
+
+/// Whether the topics of the workload are there and this holds for each of their partitions, and
+/// for those of the topic that groups keep their offsets in, once there is one.
+fn every_partition(image: &Image, holds: impl Fn(&Partition) -> bool) -> bool {
+    let hold = |topic: &Arc<Topic>| {
+        let mut partitions = image.partitions_of(topic.id);
+        partitions.all(|(_, partition)| holds(partition))
+    };
+    let mut topics = TOPICS.iter();
+    topics.all(|topic| image.topic_named(topic.name).is_some_and(hold))
+        && image.topic_named(GROUP_OFFSETS).is_none_or(hold)
 }
 
 impl Drop for Cluster {

@@ -59,6 +59,8 @@ pub struct Kind {
     pub name: &'static str,
     /// How often it is drawn, against the others.
     weight: u32,
+    /// Whether it may take a disk with all that is on it.
+    loses_disks: bool,
     strike: fn(&mut Cluster, &mut StdRng) -> Option<Struck>,
 }
 
@@ -67,76 +69,91 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "killed",
         weight: 6,
+        loses_disks: false,
         strike: killed::strike,
     },
     Kind {
         name: "power lost",
         weight: 8,
+        loses_disks: false,
         strike: power_lost::strike,
     },
     Kind {
         name: "crash in a write",
         weight: 6,
+        loses_disks: false,
         strike: crash_in_write::strike,
     },
     Kind {
         name: "everybody loses power",
         weight: 1,
+        loses_disks: false,
         strike: everybody_loses_power::strike,
     },
     Kind {
         name: "terminated",
         weight: 4,
+        loses_disks: false,
         strike: terminated::strike,
     },
     Kind {
         name: "paused",
         weight: 5,
+        loses_disks: false,
         strike: paused::strike,
     },
     Kind {
         name: "link cut",
         weight: 6,
+        loses_disks: false,
         strike: link_cut::strike,
     },
     Kind {
         name: "partitioned",
         weight: 4,
+        loses_disks: false,
         strike: partitioned::strike,
     },
     Kind {
         name: "link bad",
         weight: 5,
+        loses_disks: false,
         strike: link_bad::strike,
     },
     Kind {
         name: "connections reset",
         weight: 4,
+        loses_disks: false,
         strike: connections_reset::strike,
     },
     Kind {
         name: "disk slow",
         weight: 4,
+        loses_disks: false,
         strike: disk_slow::strike,
     },
     Kind {
         name: "disk full",
         weight: 2,
+        loses_disks: false,
         strike: disk_full::strike,
     },
     Kind {
         name: "disk fails",
         weight: 2,
+        loses_disks: true,
         strike: disk_fails::strike,
     },
     Kind {
         name: "disk wiped",
         weight: 2,
+        loses_disks: true,
         strike: disk_wiped::strike,
     },
     Kind {
         name: "clock wrong",
         weight: 2,
+        loses_disks: false,
         strike: clock_wrong::strike,
     },
 ];
@@ -182,6 +199,12 @@ impl Weather {
             struck: 0,
             most,
         }
+    }
+
+    /// Whether a disk may be lost with all it has.
+    pub fn loses_disks(&self) -> bool {
+        let mut kinds = self.kinds.iter().map(|(place, _)| &KINDS[*place]);
+        kinds.any(|kind| kind.loses_disks)
     }
 
     /// Faults that have struck so far.

@@ -1,6 +1,7 @@
 //! What must hold, one file each: some all the time, some in the end.
 
 pub mod durable_survives;
+mod groups_keep_their_place;
 mod history_is_sound;
 mod images_agree;
 mod isr_has_what_is_committed;
@@ -88,6 +89,10 @@ pub trait Invariant {
 pub fn all() -> Vec<(&'static str, Box<dyn Invariant>)> {
     vec![
         ("history is sound", Box::new(history_is_sound::Check)),
+        (
+            "groups keep their place",
+            Box::new(groups_keep_their_place::Check),
+        ),
         (
             "one leader an epoch",
             Box::<one_leader_an_epoch::Check>::default(),

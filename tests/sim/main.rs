@@ -12,6 +12,7 @@ mod planted;
 mod run;
 mod seal;
 mod soak;
+mod speed;
 mod trace;
 mod workload;
 
@@ -53,6 +54,7 @@ fn one_seed(plan: Plan) -> ExitCode {
     }));
     trace::listen();
     let (seed, planted) = (plan.seed, plan.planted.clone());
+    let began = speed::Stopwatch::start();
     let running = std::thread::Builder::new()
         .stack_size(STACK_BYTES)
         .spawn(move || run::run(&plan).map_err(|why| (why, trace::last_lines())))
@@ -60,6 +62,7 @@ fn one_seed(plan: Plan) -> ExitCode {
     match running.join() {
         Ok(Ok(figures)) => {
             println!("seed {seed}: {figures}");
+            println!("{}", began.stop(figures.simulated));
             ExitCode::SUCCESS
         }
         Ok(Err((why, lines))) => {

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use millrace_model::Planted;
 
-use crate::child;
+use crate::{child, invariants};
 
 /// Plants the bug of this name on this thread.
 ///
@@ -65,18 +65,34 @@ pub fn run(most_seeds: u64, filter: Option<&str>) -> ExitCode {
         .iter()
         .filter(|(_, name, _)| filter.is_none_or(|part| name.contains(part)));
     let mut missed = 0;
-    println!("| planted | what it does | found at seed | by |\n|---|---|---|---|");
+    println!("| planted | what it does | seeds until found | by |\n|---|---|---|---|");
     for (_, name, what) in wanted {
         let found = look_for(name, most_seeds);
         let how = found.how.unwrap_or_else(|| {
             missed += 1;
             format!("not found in {most_seeds} seeds")
         });
-        let how: String = how.chars().take(160).collect();
-        println!("| {name} |{what} | {} | {how} |", found.seeds);
+        println!(
+            "| `{name}` |{what} | {} | {} |",
+            found.seeds,
+            in_short(&how)
+        );
     }
     match missed {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
+    }
+}
+
+/// The invariant that spoke, or the beginning of whatever else was found.
+fn in_short(how: &str) -> String {
+    let invariants = invariants::all();
+    let spoke = invariants.iter().find(|(name, _)| {
+        how.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with(':'))
+    });
+    match spoke {
+        Some((name, _)) => (*name).to_owned(),
+        None => how.chars().take(100).collect(),
     }
 }

@@ -17,7 +17,7 @@ use crate::cluster::{Cluster, Size};
 use crate::faults::Weather;
 use crate::invariants::{self, Invariant, View};
 use crate::trace::event;
-use crate::workload::{Client, Stage, TOPICS};
+use crate::workload::{Client, GROUPS, Stage, TOPICS};
 use crate::{cases, planted, seal, trace};
 
 /// What a run is made from.
@@ -72,6 +72,8 @@ const HEALING: Duration = Duration::from_secs(40);
 const DRAIN: Duration = Duration::from_millis(1500);
 /// How long replicas may take to be alike when nothing is written.
 const SETTLING: Duration = Duration::from_secs(10);
+/// How long groups may take to read what is left.
+const CATCHING_UP: Duration = Duration::from_secs(30);
 /// How long it may take to read everything back.
 const READING: Duration = Duration::from_secs(30);
 /// Between two looks of the invariants.
@@ -108,6 +110,7 @@ pub fn run(plan: &Plan) -> Result<Figures, String> {
         looked: Duration::ZERO,
     };
     let mut weather = Weather::new(plan.seed, plan.most_faults.unwrap_or(usize::MAX));
+    run.book.open().loses_disks = weather.loses_disks();
     run.form()?;
     run.load();
     let end = run.cluster.now + TROUBLE;
@@ -127,6 +130,9 @@ pub fn run(plan: &Plan) -> Result<Figures, String> {
         run.step()?;
     }
     run.until("replicas to be alike", SETTLING, Run::is_settled)?;
+    run.until("groups to have read everything", CATCHING_UP, |run| {
+        run.unread().is_empty()
+    })?;
     run.reach(Stage::ReadBack);
     let all = TOPICS.iter().map(|topic| topic.partitions).sum::<i32>();
     run.until("everything to be read back", READING, |run| {
@@ -213,9 +219,38 @@ impl Run {
                 let state = self.describe();
                 return Err(format!("waited {limit:?} for {what}\n{state}"));
             }
-            self.step()?;
+            let next = self.cluster.now + LOOK;
+            while self.cluster.now < next {
+                self.step()?;
+            }
         }
         Ok(())
+    }
+
+    /// What groups have not read though it is committed.
+    fn unread(&self) -> Vec<String> {
+        let committed = self.committed();
+        let Some(image) = self.cluster.newest_image() else {
+            return vec!["nobody knows what there is".to_owned()];
+        };
+        let book = self.book.open();
+        let mut unread = Vec::new();
+        for group in GROUPS {
+            let read = |index| {
+                let consumed = book.groups.get(group.name)?.consumed.get(&index)?;
+                i64::try_from(consumed.len()).ok()
+            };
+            let topic = image.topic_named(group.topic).map(|topic| topic.id);
+            let of_topic = committed.iter().filter(|(id, _)| Some(id.topic) == topic);
+            for (id, end) in of_topic {
+                let read = read(id.index).unwrap_or(0);
+                if read < end.get() {
+                    let (name, index) = (group.name, id.index);
+                    unread.push(format!("{name} has read {read} of {index} up to {end}"));
+                }
+            }
+        }
+        unread
     }
 
     /// Every partition takes records again, and commits them.
@@ -314,6 +349,7 @@ impl Run {
                 ));
             }
         }
+        lines.extend(self.unread());
         lines.join("\n")
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::child;
+use crate::speed::Speed;
 
 /// Between two lines about how far it is.
 const TELL: Duration = Duration::from_secs(60);
@@ -18,6 +19,7 @@ struct Soak {
     next: AtomicU64,
     done: AtomicU64,
     failed: Mutex<Vec<u64>>,
+    speed: Mutex<Speed>,
     told: Mutex<Instant>,
 }
 
@@ -37,6 +39,7 @@ pub fn run(limit: Duration, first: Option<u64>, jobs: usize) -> ExitCode {
         next: AtomicU64::new(first),
         done: AtomicU64::new(0),
         failed: Mutex::default(),
+        speed: Mutex::default(),
         told: Mutex::new(Instant::now()),
     };
     std::thread::scope(|scope| {
@@ -50,6 +53,7 @@ pub fn run(limit: Duration, first: Option<u64>, jobs: usize) -> ExitCode {
         "{done} seeds from {first} on in {took} s, {} failed: {failed:?}",
         failed.len()
     );
+    println!("{}", soak.speed.into_inner().unwrap_or_default());
     match failed.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
@@ -62,6 +66,10 @@ impl Soak {
             let seed = self.next.fetch_add(1, Ordering::Relaxed);
             let outcome = child::run(seed, &[]);
             let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+            if let Some(speed) = outcome.speed {
+                let mut sum = self.speed.lock().expect("no worker panics");
+                *sum = sum.plus(speed);
+            }
             let mut failed = self.failed.lock().expect("no worker panics");
             if !outcome.sound {
                 println!("{}", outcome.report);

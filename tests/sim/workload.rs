@@ -2,6 +2,7 @@
 
 mod admin;
 mod consumers;
+mod groups;
 mod producers;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 
 use crate::book::{Promise, SharedBook};
+
+pub use groups::GROUPS;
 
 /// How long a client waits for one answer.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -117,9 +120,13 @@ impl Client {
         let cluster = self.cluster("prepare");
         for topic in TOPICS {
             let configs = topic.configs.iter();
-            let configs: BTreeMap<String, String> = configs
+            let mut configs: BTreeMap<String, String> = configs
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect();
+            if self.book.open().loses_disks {
+                // Where one replica is enough, its disk may be the only one with everything.
+                configs.remove("min.insync.replicas");
+            }
             let new = NewTopic {
                 name: topic.name.to_owned(),
                 partitions: Some(topic.partitions),
@@ -143,6 +150,18 @@ impl Client {
             let part = number as u64 * 10;
             tasks.spawn(producers::keep_producing(self.clone(), topic.clone(), part));
             tasks.spawn(consumers::keep_reading(self.clone(), topic.clone(), part));
+        }
+        for (number, group) in GROUPS.iter().enumerate() {
+            for place in 0..groups::MEMBERS {
+                let part = 2_000 + number as u64 * 10 + place;
+                let keeping = groups::keep_a_member(self.clone(), group, part);
+                self.host.tasks.spawn(keeping);
+            }
+            if administers {
+                let part = 3_000 + number as u64;
+                let watching = groups::watch_commits(self.clone(), group, part);
+                self.host.tasks.spawn(watching);
+            }
         }
         if administers {
             self.host.tasks.spawn(admin::administer(self.clone()));

@@ -34,7 +34,7 @@ pub async fn administer(client: Client) {
     let cluster = client.cluster("admin");
     while client.stage() == Stage::Load {
         tokio::time::sleep(millis(&mut rng, 100..900)).await;
-        let (doing, done) = one_thing(&cluster, &mut rng).await;
+        let (doing, done) = one_thing(&client, &cluster, &mut rng).await;
         match done {
             Ok(()) => client.book.open().administered += 1,
             Err(error) => client.book.met(doing, &error),
@@ -42,7 +42,11 @@ pub async fn administer(client: Client) {
     }
 }
 
-async fn one_thing(cluster: &Cluster, rng: &mut StdRng) -> (&'static str, Result<(), ClientError>) {
+async fn one_thing(
+    client: &Client,
+    cluster: &Cluster,
+    rng: &mut StdRng,
+) -> (&'static str, Result<(), ClientError>) {
     let scratch = format!("scratch-{}", rng.random_range(0..SCRATCH));
     match rng.random_range(0..10) {
         0..3 => ("creating", create(cluster, &scratch, rng).await),
@@ -52,7 +56,10 @@ async fn one_thing(cluster: &Cluster, rng: &mut StdRng) -> (&'static str, Result
             let growing = cluster.create_partitions(&scratch, count, &[]).await;
             ("growing", growing)
         }
-        6..8 => ("configuring", configure(cluster, rng).await),
+        6..8 => {
+            let loses_disks = client.book.open().loses_disks;
+            ("configuring", configure(cluster, rng, loses_disks).await)
+        }
         8 => ("electing", elect(cluster).await),
         _ => ("scribbling", scribble(cluster, &scratch).await),
     }
@@ -71,8 +78,15 @@ async fn create(cluster: &Cluster, name: &str, rng: &mut StdRng) -> Result<(), C
     cluster.create_topic(&new).await
 }
 
-async fn configure(cluster: &Cluster, rng: &mut StdRng) -> Result<(), ClientError> {
+async fn configure(
+    cluster: &Cluster,
+    rng: &mut StdRng,
+    loses_disks: bool,
+) -> Result<(), ClientError> {
     let (topic, name, values) = SETTINGS[rng.random_range(0..SETTINGS.len())];
+    if loses_disks && topic == "hoped" {
+        return Ok(());
+    }
     let request = IncrementalAlterConfigsRequest {
         resources: vec![AlterConfigsResource {
             resource_type: TOPIC_RESOURCE,

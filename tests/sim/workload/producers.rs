@@ -76,6 +76,7 @@ fn options(promise: Promise, rng: &mut StdRng) -> ProducerOptions {
         linger: millis(rng, 0..10),
         delivery_limit: Duration::from_secs(rng.random_range(4..20)),
         request_limit: Duration::from_millis(rng.random_range(500..3000)),
+        max_in_flight: rng.random_range(1..6),
         ..ProducerOptions::default()
     }
 }
