@@ -156,6 +156,20 @@ fn receive(shared: &Arc<Shared>, session: &Arc<Session>, message: proto::Followe
             replica.ack(session, wire::to_ack(ack, session.broker_epoch), &mut todo);
         }
     }
+    // Before the joins: what a follower refuses came before it joined again.
+    for refusal in &message.refusals {
+        let id = wire::partition(&refusal.topic, refusal.partition);
+        if let Some(replica) = id.and_then(|id| shared.replica(id)) {
+            let epoch = millrace_model::LeaderEpoch(refusal.leader_epoch);
+            replica.follower_refused(
+                session,
+                &Refuse {
+                    why: Why::Storage,
+                    epoch,
+                },
+            );
+        }
+    }
     for join in &message.joins {
         let Some(id) = wire::partition(&join.topic, join.partition) else {
             continue;
@@ -170,19 +184,6 @@ fn receive(shared: &Arc<Shared>, session: &Arc<Session>, message: proto::Followe
                 };
                 session.reply(id, Reply::Refuse(session.stream, refuse));
             }
-        }
-    }
-    for refusal in &message.refusals {
-        let id = wire::partition(&refusal.topic, refusal.partition);
-        if let Some(replica) = id.and_then(|id| shared.replica(id)) {
-            let epoch = millrace_model::LeaderEpoch(refusal.leader_epoch);
-            replica.follower_refused(
-                session,
-                &Refuse {
-                    why: Why::Storage,
-                    epoch,
-                },
-            );
         }
     }
     todo.carry_out(shared);
