@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use millrace_testkit::admin::{Admin, PartitionState};
+use millrace_testkit::admin::{Admin, NewTopic, PartitionState};
 use millrace_testkit::{Cluster, Options, wait};
 use millrace_tests::load::send_one;
 use millrace_tests::run::TOPIC;
@@ -106,12 +106,23 @@ fn all_disks_full() {
         .collect();
     let cluster = Cluster::start(&options);
     let mut run = Run::on("all disks full", cluster, &Workload::default());
+    // One that nobody judges: what is asked there may be taken before the disks are known as full.
+    let asked = NewTopic {
+        name: "asked",
+        partitions: 1,
+        replication: 3,
+        assignment: Vec::new(),
+        configs: Vec::new(),
+    };
+    let admin = run.cluster.admin();
+    admin.create_topic(&asked).expect("it can be made");
+    run.cluster.wait_in_sync("asked", MINUTE);
     run.strike_all(|_| disks.iter().for_each(SmallDisk::fill));
     // Nobody is better than anybody else, and whoever asks is told to try again.
     wait::until("a refusal", MINUTE, || {
-        let leader = run.cluster.leader_of(TOPIC, 0);
+        let leader = run.cluster.leader_of("asked", 0);
         let at = format!("127.0.0.1:{}", run.cluster.node(leader).client_port());
-        let sent = send_one(&at, TOPIC, 0, b"full", "all");
+        let sent = send_one(&at, "asked", 0, b"full", "all");
         match sent {
             Err(error) if error.contains("KafkaStorageError") => Ok(()),
             other => Err(format!("{other:?}")),
