@@ -334,7 +334,6 @@ impl Classic {
                 assigned_partitions: vec![consumer_protocol_assignment::TopicPartition {
                     topic: self.topic.to_owned(),
                     partitions: theirs.collect(),
-                    ..consumer_protocol_assignment::TopicPartition::default()
                 }],
                 ..ConsumerProtocolAssignment::default()
             };
