@@ -53,14 +53,20 @@ impl Drop for SmallDisk {
     }
 }
 
-fn full(name: &str, pick: impl FnOnce(&Cluster) -> i32) {
-    // Every node gets a small disk, since who controls is known only later.
+/// Three brokers, each with a small disk of its own.
+fn on_small_disks() -> (Vec<SmallDisk>, Cluster) {
     let disks: Vec<SmallDisk> = (0..3).map(|_| SmallDisk::new(256)).collect();
     let mut options = Options::three().with("log.segment.bytes", "16777216");
     options.data = (1..)
         .zip(disks.iter().map(|disk| disk.0.join("data")))
         .collect();
     let cluster = Cluster::start(&options);
+    (disks, cluster)
+}
+
+fn full(name: &str, pick: impl FnOnce(&Cluster) -> i32) {
+    // Every node gets a small disk, since who controls is known only later.
+    let (disks, cluster) = on_small_disks();
     let victim = pick(&cluster);
     let mut run = Run::on(name, cluster, &Workload::default());
     run.strike(victim, |_, node| disks[node as usize - 1].fill());
@@ -99,12 +105,7 @@ fn full(name: &str, pick: impl FnOnce(&Cluster) -> i32) {
 
 #[test]
 fn all_disks_full() {
-    let disks: Vec<SmallDisk> = (0..3).map(|_| SmallDisk::new(256)).collect();
-    let mut options = Options::three().with("log.segment.bytes", "16777216");
-    options.data = (1..)
-        .zip(disks.iter().map(|disk| disk.0.join("data")))
-        .collect();
-    let cluster = Cluster::start(&options);
+    let (disks, cluster) = on_small_disks();
     let mut run = Run::on("all disks full", cluster, &Workload::default());
     // One that nobody judges: what is asked there may be taken before the disks are known as full.
     let asked = NewTopic {

@@ -1,7 +1,11 @@
 //! What the codec costs on the data path: reading a Produce request, checking a batch, writing a
 //! Fetch response. `cargo bench -p millrace-protocol`.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a bench may end where it fails, and criterion makes undocumented items"
+)]
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -1,7 +1,11 @@
 //! What a log costs: appending a batch as leader, and finding an offset in a segment that is not in
 //! memory. `cargo bench -p millrace-storage`.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a bench may end where it fails, and criterion makes undocumented items"
+)]
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -21,7 +21,7 @@ impl Book {
     }
 
     /// Notes one figure.
-    #[allow(clippy::print_stdout)]
+    #[allow(clippy::print_stdout, reason = "this is the report")]
     pub fn note(&mut self, what: &str, unit: &str, value: f64) {
         let line = format!("{}\t{what}\t{unit}\t{value:.3}", self.system);
         println!("{line}");
