@@ -51,6 +51,8 @@ mod metadata_file_corrupted;
 mod min_insync_replicas_changed_under_faults;
 #[path = "cluster/quorum_lost_and_regained.rs"]
 mod quorum_lost_and_regained;
+#[path = "cluster/replicas_moved_between_directories.rs"]
+mod replicas_moved_between_directories;
 #[path = "cluster/rolling_restart.rs"]
 mod rolling_restart;
 #[path = "cluster/too_few_in_sync_replicas.rs"]

@@ -138,6 +138,8 @@ pub struct Config {
     pub open_files: usize,
     /// `num.recovery.threads.per.data.dir`.
     pub recovery_threads: usize,
+    /// `num.replica.alter.log.dirs.threads`.
+    pub moves_at_a_time: Option<usize>,
     /// The shorter of `log.flush.offset.checkpoint.interval.ms` and
     /// `log.flush.start.offset.checkpoint.interval.ms`.
     pub recovery_checkpoint_interval: Duration,
@@ -275,14 +277,8 @@ impl Config {
             tail_bytes: number(&settings, "millrace.tail.bytes"),
             open_files: number(&settings, "millrace.open.files"),
             recovery_threads: number(&settings, "num.recovery.threads.per.data.dir"),
-            recovery_checkpoint_interval: millis(
-                &settings,
-                "log.flush.offset.checkpoint.interval.ms",
-            )
-            .min(millis(
-                &settings,
-                "log.flush.start.offset.checkpoint.interval.ms",
-            )),
+            moves_at_a_time: moves_at_a_time(&settings)?,
+            recovery_checkpoint_interval: recovery_checkpoint_interval(&settings),
             high_watermark_checkpoint_interval: millis(
                 &settings,
                 "replica.high.watermark.checkpoint.interval.ms",
@@ -314,6 +310,14 @@ fn number<T: TryFrom<i64> + Default>(settings: &Settings, name: &str) -> T {
 
 fn millis(settings: &Settings, name: &str) -> Duration {
     Duration::from_millis(number(settings, name))
+}
+
+fn recovery_checkpoint_interval(settings: &Settings) -> Duration {
+    let ends = millis(settings, "log.flush.offset.checkpoint.interval.ms");
+    ends.min(millis(
+        settings,
+        "log.flush.start.offset.checkpoint.interval.ms",
+    ))
 }
 
 fn roles(settings: &Settings) -> Vec<Role> {
@@ -389,6 +393,19 @@ fn log_dirs(settings: &Settings) -> Vec<PathBuf> {
         None => "log.dir",
     };
     settings.list(name).iter().map(PathBuf::from).collect()
+}
+
+fn moves_at_a_time(settings: &Settings) -> Result<Option<usize>, ConfigError> {
+    let name = "num.replica.alter.log.dirs.threads";
+    let set = settings.value(name).map(|_| settings.number(name));
+    match set.map(usize::try_from).transpose() {
+        // Kafka would start, and fail at each move.
+        Err(_) | Ok(Some(0)) => error(format!(
+            "Invalid value {} for configuration {name}: Value must be at least 1",
+            set.unwrap_or(0)
+        )),
+        Ok(threads) => Ok(threads),
+    }
 }
 
 fn http_listener(settings: &Settings) -> Result<Option<(String, u16)>, ConfigError> {

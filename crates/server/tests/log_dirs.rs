@@ -8,6 +8,10 @@ use std::time::Duration;
 use millrace_model::{ErrorCode, Timestamp};
 use millrace_protocol::batch::BatchBuilder;
 use millrace_protocol::compression::Compression;
+use millrace_protocol::messages::alter_replica_log_dirs_request::{
+    AlterReplicaLogDir, AlterReplicaLogDirTopic, AlterReplicaLogDirsRequest,
+};
+use millrace_protocol::messages::alter_replica_log_dirs_response::AlterReplicaLogDirsResponse;
 use millrace_protocol::messages::describe_log_dirs_request::DescribeLogDirsRequest;
 use millrace_protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsResponse, DescribeLogDirsResult,
@@ -93,6 +97,23 @@ impl TwoDirectories {
         let response: ProduceResponse = self.wire.ask(9, &request).await;
         let partition = &response.responses[0].partition_responses[0];
         ErrorCode::from_code(partition.error_code).unwrap()
+    }
+
+    async fn alter(&mut self, path: &Path, topic: &str, partition: i32) -> ErrorCode {
+        let request = AlterReplicaLogDirsRequest {
+            dirs: vec![AlterReplicaLogDir {
+                path: path.display().to_string(),
+                topics: vec![AlterReplicaLogDirTopic {
+                    name: topic.to_owned(),
+                    partitions: vec![partition],
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let response: AlterReplicaLogDirsResponse = self.wire.ask(2, &request).await;
+        ErrorCode::from_code(response.results[0].partitions[0].error_code).unwrap()
     }
 
     async fn get(&self, path: &str) -> String {
@@ -181,4 +202,54 @@ async fn a_failed_directory_takes_only_its_replicas() {
         on.path("b").display()
     );
     assert!(why.starts_with(&sentence), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_move_between_directories() {
+    let mut on = TwoDirectories::start().await;
+    create(&mut on.wire, "t", 4).await;
+    for partition in 0..4 {
+        while on.produce(partition).await != ErrorCode::None {
+            pause().await;
+        }
+    }
+    let before = on.partitions_in("b").await;
+    let partition = *before.first().unwrap();
+    let (a, b) = (on.path("a"), on.path("b"));
+    let nowhere = on.path("c");
+    // The same place by another name, which Kafka refuses too.
+    let named_otherwise = PathBuf::from(format!("{}/", b.display()));
+    for (path, topic, index, error) in [
+        (&nowhere, "t", partition, ErrorCode::LogDirNotFound),
+        (&named_otherwise, "t", partition, ErrorCode::LogDirNotFound),
+        (&a, "u", 0, ErrorCode::UnknownTopicOrPartition),
+        (&a, "t", 9, ErrorCode::UnknownTopicOrPartition),
+        (&b, "t", partition, ErrorCode::None),
+        (&a, "t", partition, ErrorCode::None),
+    ] {
+        assert_eq!(
+            on.alter(path, topic, index).await,
+            error,
+            "{path:?} {topic}-{index}"
+        );
+    }
+    while on.partitions_in("a").await.len() < 3 {
+        assert_eq!(on.produce(partition).await, ErrorCode::None);
+        pause().await;
+    }
+    while on.partitions_in("b").await.contains(&partition) {
+        pause().await;
+    }
+    assert_eq!(on.produce(partition).await, ErrorCode::None);
+    assert_eq!(names_in(&a), on.partitions_in("a").await);
+    // The controller knows where it is: it goes with that directory.
+    fs::rename(&b, on.path("away")).unwrap();
+    while on.describe("b").await.error_code == 0 {
+        pause().await;
+    }
+    assert_eq!(
+        on.alter(&b, "t", partition).await,
+        ErrorCode::KafkaStorageError
+    );
+    assert_eq!(on.produce(partition).await, ErrorCode::None);
 }

@@ -187,6 +187,9 @@ pub struct StoreOptions {
     pub max_open_files: usize,
     /// `num.recovery.threads.per.data.dir`.
     pub recovery_threads: usize,
+    /// `num.replica.alter.log.dirs.threads`: how many logs are copied to other directories at a
+    /// time; as many as there are directories if there is no number.
+    pub moves_at_a_time: Option<usize>,
     /// Settings of a log found on disk, until [`crate::Log::reconfigure`] gives it its own.
     pub default_settings: LogSettings,
     /// `producer.id.expiration.ms`: an idempotent producer silent for longer is forgotten.
@@ -228,6 +231,7 @@ impl StoreOptions {
             followed_cache_bytes: 128 << 20,
             max_open_files: 4096,
             recovery_threads: 2,
+            moves_at_a_time: None,
             default_settings: LogSettings::default(),
             producer_expiration: Duration::from_secs(86_400),
             recovery_checkpoint_interval: Duration::from_secs(60),

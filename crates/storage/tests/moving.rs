@@ -240,3 +240,45 @@ async fn moves_are_refused_cancelled_and_throttled() {
         );
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn moves_take_turns_and_share_one_rate() {
+    let copied = |store: &Store| -> Vec<u64> {
+        let futures = store.futures();
+        futures.iter().map(|future| future.size_bytes).collect()
+    };
+    for (at_a_time, begun) in [(1, 1), (2, 2)] {
+        let sim = SimDisk::new(1);
+        let (mut options, _, _) = two(&sim);
+        options.moves_at_a_time = Some(at_a_time);
+        let (store, _) = Store::open(options).await.unwrap();
+        let mut size = 0;
+        for index in 0..3 {
+            let id = partition(1, index);
+            let log = store.create(id, &topic("t"), settings()).await.unwrap();
+            for n in 0..300 {
+                append(&log, batch(n));
+            }
+            log.make_durable().await.unwrap();
+            let away = if log.directory_id() == DirectoryId(Uuid([8; 16])) {
+                A
+            } else {
+                B
+            };
+            size = log.size_bytes();
+            // All three together take half a minute.
+            store.set_move_rate(Some(size / 10));
+            store.move_log(id, Path::new(away)).unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let now = copied(&store);
+        assert_eq!(now.iter().filter(|bytes| **bytes > 0).count(), begun);
+        let all: u64 = now.iter().sum();
+        assert!((size / 4..size).contains(&all), "{now:?} of {size}");
+        // A rate that changes holds at once.
+        store.set_move_rate(None);
+        tokio::time::timeout(Duration::from_secs(5), moved(&store))
+            .await
+            .unwrap();
+    }
+}

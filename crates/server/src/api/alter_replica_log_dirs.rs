@@ -2,21 +2,18 @@
 //!
 //! - 2: flexible.
 //!
-//! Not in the table yet: a follower whose log moves can stay out of sync.
-//!
 //! The answer says that the moves have begun; DescribeLogDirs shows how far they are. A replica that
 //! is not on this broker is REPLICA_NOT_AVAILABLE, as in Kafka; unlike there nothing is remembered
 //! for the day when it comes. A move that a restart cuts off is not taken up again.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use millrace_model::ErrorCode;
 use millrace_protocol::messages::alter_replica_log_dirs_request::AlterReplicaLogDirsRequest;
 use millrace_protocol::messages::alter_replica_log_dirs_response::{
     AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult, AlterReplicaLogDirsResponse,
 };
-use millrace_storage::MoveRefusal;
+use millrace_storage::{DirectoryState, MoveRefusal};
 
 use super::Context;
 use super::errors::find_replica;
@@ -29,22 +26,24 @@ pub async fn handle(
     context: &Context,
     request: AlterReplicaLogDirsRequest,
 ) -> AlterReplicaLogDirsResponse {
-    let mut topics: BTreeMap<String, Vec<AlterReplicaLogDirPartitionResult>> = BTreeMap::new();
+    // As in Kafka, the directory named last counts where a replica is named twice.
+    let mut wanted: BTreeMap<(String, i32), String> = BTreeMap::new();
     for directory in request.dirs {
         for topic in directory.topics {
-            let results = topic.partitions.iter().map(|index| {
-                let moved = begin(context, Path::new(&directory.path), &topic.name, *index);
-                AlterReplicaLogDirPartitionResult {
-                    partition_index: *index,
-                    error_code: moved.err().unwrap_or(ErrorCode::None).code(),
-                    ..Default::default()
-                }
-            });
-            topics
-                .entry(topic.name.clone())
-                .or_default()
-                .extend(results);
+            for index in topic.partitions {
+                wanted.insert((topic.name.clone(), index), directory.path.clone());
+            }
         }
+    }
+    let mut topics: BTreeMap<String, Vec<AlterReplicaLogDirPartitionResult>> = BTreeMap::new();
+    for ((topic, index), path) in wanted {
+        let begun = begin(context, &path, &topic, index);
+        let result = AlterReplicaLogDirPartitionResult {
+            partition_index: index,
+            error_code: begun.err().unwrap_or(ErrorCode::None).code(),
+            ..Default::default()
+        };
+        topics.entry(topic).or_default().push(result);
     }
     let results = topics
         .into_iter()
@@ -59,8 +58,13 @@ pub async fn handle(
     }
 }
 
-fn begin(context: &Context, path: &Path, topic: &str, index: i32) -> Result<(), ErrorCode> {
+fn begin(context: &Context, path: &str, topic: &str, index: i32) -> Result<(), ErrorCode> {
     let store = &context.node.broker().store;
+    // Kafka compares names, not places.
+    let directories = store.directories();
+    let named = |state: &&DirectoryState| state.path.as_os_str() == path;
+    let named = directories.iter().find(named);
+    let path = &named.ok_or(ErrorCode::LogDirNotFound)?.path;
     store.check_directory(path).map_err(code_of)?;
     let replica = find_replica(context, topic, index).map_err(|error| match error {
         // As Kafka, for the sake of older clients.

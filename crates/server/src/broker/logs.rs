@@ -97,6 +97,7 @@ fn store_options(parts: &Parts, events: Arc<Events>) -> StoreOptions {
         tail_budget_bytes: usize::try_from(config.tail_bytes).unwrap_or(usize::MAX),
         max_open_files: config.open_files,
         recovery_threads: config.recovery_threads,
+        moves_at_a_time: config.moves_at_a_time,
         recovery_checkpoint_interval: config.recovery_checkpoint_interval,
         high_watermark_checkpoint_interval: config.high_watermark_checkpoint_interval,
         reserve_bytes: config.reserve_bytes,

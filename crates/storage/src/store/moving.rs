@@ -14,7 +14,7 @@ use bytes::Bytes;
 use millrace_host::disk::OpenMode;
 use millrace_host::{Disk, Worker};
 use millrace_model::{DirectoryId, PartitionId};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::{Inner, Store};
@@ -37,9 +37,24 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Lengths of the files that are copied, by their names.
 pub(crate) type Copied = BTreeMap<String, u64>;
 
+/// A rate that changes is minded after this long at the latest.
+const PACE: Duration = Duration::from_millis(100);
+
 /// The moves under way.
-#[derive(Default)]
-pub(crate) struct Moves(Mutex<BTreeMap<PartitionId, Arc<Move>>>, AtomicU64);
+pub(crate) struct Moves {
+    known: Mutex<BTreeMap<PartitionId, Arc<Move>>>,
+    /// One permit for each that may copy at a time; the others wait for their turn.
+    turns: Semaphore,
+    /// Bytes a second that all of them together may copy; 0 is no limit.
+    rate: AtomicU64,
+    debt: Mutex<Debt>,
+}
+
+/// What was copied ahead of what the rate allows.
+struct Debt {
+    bytes: f64,
+    at: Instant,
+}
 
 /// One log on its way.
 struct Move {
@@ -79,8 +94,21 @@ pub enum MoveRefusal {
 }
 
 impl Moves {
+    /// None under way; so many may copy at a time, and one at least.
+    pub(crate) fn new(at_a_time: usize, now: Instant) -> Moves {
+        Moves {
+            known: Mutex::default(),
+            turns: Semaphore::new(at_a_time.clamp(1, Semaphore::MAX_PERMITS)),
+            rate: AtomicU64::new(0),
+            debt: Mutex::new(Debt {
+                bytes: 0.0,
+                at: now,
+            }),
+        }
+    }
+
     fn ended(&self, id: PartitionId, moving: &Arc<Move>) {
-        let mut moves = lock(&self.0);
+        let mut moves = lock(&self.known);
         if moves
             .get(&id)
             .is_some_and(|known| Arc::ptr_eq(known, moving))
@@ -91,7 +119,7 @@ impl Moves {
 
     /// Ends the move of a log, if there is one.
     pub(crate) fn cancel(&self, id: PartitionId) {
-        if let Some(moving) = lock(&self.0).remove(&id) {
+        if let Some(moving) = lock(&self.known).remove(&id) {
             moving.cancelled.store(true, Ordering::Relaxed);
         }
     }
@@ -101,7 +129,7 @@ impl Store {
     /// Bytes a second that all moves together may take; none is no limit.
     pub fn set_move_rate(&self, bytes_per_second: Option<u64>) {
         let rate = bytes_per_second.unwrap_or(0);
-        self.0.moves.1.store(rate, Ordering::Relaxed);
+        self.0.moves.rate.store(rate, Ordering::Relaxed);
     }
 
     /// Begins to move a log to the directory of this path, in the background. A move to another
@@ -118,7 +146,7 @@ impl Store {
         if log.is_offline() {
             return Err(MoveRefusal::Offline);
         }
-        let mut moves = lock(&self.0.moves.0);
+        let mut moves = lock(&self.0.moves.known);
         if moves
             .get(&id)
             .is_some_and(|known| Arc::ptr_eq(&known.to, &to.directory))
@@ -165,7 +193,7 @@ impl Store {
 
     /// The logs that are on their way to another directory.
     pub fn futures(&self) -> Vec<FutureLog> {
-        let moves = lock(&self.0.moves.0);
+        let moves = lock(&self.0.moves.known);
         let future = |(id, moving): (&PartitionId, &Arc<Move>)| {
             let size_bytes = moving.copied.load(Ordering::Relaxed);
             let all = self.log(*id).map_or(size_bytes, |log| log.size_bytes());
@@ -183,6 +211,7 @@ impl Store {
 async fn run(inner: Arc<Inner>, log: Arc<Log>, moving: Arc<Move>) {
     let (id, to) = (log.id(), moving.to.path.display().to_string());
     tracing::info!(partition = %id, to, "moving a log to another directory");
+    let turn = inner.moves.turns.acquire().await;
     let outcome = loop {
         match attempt(&inner, &log, &moving).await {
             Err(StorageError::Busy | StorageError::NoSpace) if goes_on(&inner, &moving) => {
@@ -191,6 +220,7 @@ async fn run(inner: Arc<Inner>, log: Arc<Log>, moving: Arc<Move>) {
             outcome => break outcome,
         }
     };
+    drop(turn);
     inner.moves.ended(id, &moving);
     match outcome {
         Ok(()) => {
@@ -241,7 +271,7 @@ async fn attempt(inner: &Arc<Inner>, log: &Arc<Log>, moving: &Move) -> Result<()
     tasks.blocking(make).await?;
     let mut copied = Copied::new();
     let (generation, mut files) = stable_files(log);
-    let mut paid = inner.shared.host.clock.now();
+    let mut synced = false;
     loop {
         let mut moved = 0;
         for (name, upto) in files {
@@ -264,7 +294,7 @@ async fn attempt(inner: &Arc<Inner>, log: &Arc<Log>, moving: &Move) -> Result<()
                 copied.insert(name.clone(), end);
                 moved += end - from;
                 moving.copied.fetch_add(end - from, Ordering::Relaxed);
-                pause(inner, end - from, &mut paid).await;
+                pause(inner, moving, end - from).await;
             }
         }
         let (now, next) = stable_files(log);
@@ -273,21 +303,51 @@ async fn attempt(inner: &Arc<Inner>, log: &Arc<Log>, moving: &Move) -> Result<()
             return Err(StorageError::Busy);
         }
         if moved <= LAST_BYTES {
-            break;
+            if synced {
+                break;
+            }
+            // What the log's writer has to wait for in the end is then little.
+            let (disk, folder, copied) = (disk.clone(), moving.future.clone(), copied.clone());
+            let sync = move || sync(disk.as_ref(), &folder, &copied);
+            tasks.blocking(sync).await?;
+            synced = true;
         }
         files = next;
     }
     relocate(log, moving, copied, generation).await
 }
 
-/// Keeps to `replica.alter.log.dirs.io.max.bytes.per.second`.
+fn sync(disk: &dyn Disk, folder: &Path, copied: &Copied) -> Result<(), StorageError> {
+    for name in copied.keys() {
+        let path = folder.join(name);
+        disk.open(&path, OpenMode::ReadWrite)
+            .and_then(|file| file.sync_data())
+            .doing("syncing", &path)?;
+    }
+    Ok(())
+}
+
+/// Keeps to `replica.alter.log.dirs.io.max.bytes.per.second`, together with all other moves.
 #[allow(clippy::cast_precision_loss, reason = "a rate need not be exact")]
-async fn pause(inner: &Inner, bytes: u64, paid: &mut Instant) {
-    let rate = inner.moves.1.load(Ordering::Relaxed);
-    if rate > 0 {
+async fn pause(inner: &Inner, moving: &Move, bytes: u64) {
+    let mut more = bytes as f64;
+    while goes_on(inner, moving) {
+        let rate = inner.moves.rate.load(Ordering::Relaxed) as f64;
         let now = inner.shared.host.clock.now();
-        *paid = (*paid).max(now) + Duration::from_secs_f64(bytes as f64 / rate as f64);
-        tokio::time::sleep_until(*paid).await;
+        let wait = {
+            let mut debt = lock(&inner.moves.debt);
+            let paid = now.saturating_duration_since(debt.at).as_secs_f64() * rate;
+            debt.bytes = (debt.bytes - paid).max(0.0) + std::mem::take(&mut more);
+            debt.at = now;
+            if rate == 0.0 {
+                debt.bytes = 0.0;
+            }
+            debt.bytes / rate.max(1.0)
+        };
+        if wait <= 0.0 {
+            return;
+        }
+        tokio::time::sleep(PACE.min(Duration::from_secs_f64(wait))).await;
     }
 }
 

@@ -104,6 +104,8 @@ pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryRepor
     report.clean_shutdown = clean[0].filter(|_| one);
     let cleaners = Cleaners::new(options.cleaner.clone());
     let unusable = report.failed.iter().filter_map(unusable).collect();
+    let at_a_time = options.moves_at_a_time.unwrap_or(options.directories.len());
+    let moves = Moves::new(at_a_time, shared.host.clock.now());
     let inner = Arc::new_cyclic(|inner| Inner {
         cleaners,
         maker: Inner::maker(&shared.host.tasks, inner.clone()),
@@ -114,7 +116,7 @@ pub(super) async fn store(options: StoreOptions) -> Result<(Store, RecoveryRepor
         options,
         directories,
         lost,
-        moves: Moves::default(),
+        moves,
         logs: RwLock::new(logs),
         closed: AtomicBool::new(false),
     });
