@@ -10,8 +10,10 @@ pub mod outcome;
 pub mod readers;
 pub mod report;
 pub mod run;
+pub mod small_disk;
 pub mod workload;
 
 pub use outcome::Outcome;
 pub use run::Run;
+pub use small_disk::SmallDisk;
 pub use workload::Workload;

@@ -1,64 +1,22 @@
 //! A broker's disk fills up, with its metadata on it: it refuses writes and lives on, the others lead
 //! instead of it, and when there is space again everything is as before by itself. (R30)
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use millrace_testkit::admin::{Admin, NewTopic, PartitionState};
 use millrace_testkit::{Cluster, Options, wait};
 use millrace_tests::load::send_one;
 use millrace_tests::run::TOPIC;
-use millrace_tests::{Run, Workload};
+use millrace_tests::{Run, SmallDisk, Workload};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A small file system of its own.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn new(megabytes: u32) -> SmallDisk {
-        let folder = tempfile::tempdir()
-            .expect("a directory for temporary files")
-            .keep();
-        let size = format!("size={megabytes}m");
-        let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", &size, "none"])
-            .arg(&folder);
-        assert!(
-            mount.status().is_ok_and(|status| status.success()),
-            "a small tmpfs could not be mounted; this test needs root"
-        );
-        SmallDisk(folder)
-    }
-
-    fn fill(&self) {
-        let mut file = File::create(self.0.join("filler")).expect("there is space for a name");
-        let block = vec![1; 4096];
-        while file.write_all(&block).is_ok() {}
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.0.join("filler")).expect("it was filled");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
 /// Three brokers, each with a small disk of its own.
 fn on_small_disks() -> (Vec<SmallDisk>, Cluster) {
-    let disks: Vec<SmallDisk> = (0..3).map(|_| SmallDisk::new(256)).collect();
+    let disks: Vec<SmallDisk> = (0..3).map(|_| SmallDisk::of_kilobytes(256 << 10)).collect();
     let mut options = Options::three().with("log.segment.bytes", "16777216");
     options.data = (1..)
-        .zip(disks.iter().map(|disk| disk.0.join("data")))
+        .zip(disks.iter().map(|disk| disk.path().join("data")))
         .collect();
     let cluster = Cluster::start(&options);
     (disks, cluster)

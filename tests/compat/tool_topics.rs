@@ -172,8 +172,11 @@ fn altered(bench: &mut Bench) {
 }
 
 fn deleted(bench: &mut Bench) {
-    bench.same("topics-delete", TOOL, "--delete --topic made");
     let admin = bench.cluster.admin();
+    admin
+        .set_topic_config("made", "file.delete.delay.ms", "1000")
+        .expect("the topic is there");
+    bench.same("topics-delete", TOOL, "--delete --topic made");
     millrace_testkit::wait::until("the topic to be gone", crate::bench::MINUTE, || match admin
         .partitions("made")
     {

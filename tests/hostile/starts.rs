@@ -3,15 +3,20 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Duration;
 
-use millrace_testkit::{Cluster, Options, resources};
+use millrace_testkit::process::output_within;
+use millrace_testkit::{Cluster, Options, resources, wait};
+use millrace_tests::SmallDisk;
+
+/// For what takes a moment.
+const TEN_SECONDS: Duration = Duration::from_secs(10);
 
 /// Runs `start` on what the node's directory holds, to its end.
 fn start(cluster: &Cluster) -> Output {
-    let mut command = cluster.system().broker(&cluster.node(1).properties_file());
-    command.output().expect("the binary can be run")
+    let command = cluster.system().broker(&cluster.node(1).properties_file());
+    output_within(command, TEN_SECONDS)
 }
 
 /// Wants exit code 1 and one sentence on standard error that holds these words.
@@ -117,32 +122,35 @@ fn formatting_a_directory_of_another_cluster_is_refused() {
     let cluster = Cluster::format(&one());
     let other = "MkU3OEVBNTcwNTJENDM2Qk";
     assert_ne!(other, cluster.cluster_id());
-    let mut command = cluster.node(1).format_command(other);
-    let output = command.output().expect("the binary can be run");
+    let output = output_within(cluster.node(1).format_command(other), TEN_SECONDS);
     expect_refusal(&output, &["cluster"]);
 }
 
 #[test]
-fn a_full_disk_at_start_is_refused() {
-    let folder = tempfile::tempdir()
-        .expect("a directory for temporary files")
-        .keep();
-    let mut mount = Command::new("mount");
-    mount
-        .args(["-t", "tmpfs", "-o", "size=256k", "none"])
-        .arg(&folder);
-    assert!(
-        mount.status().is_ok_and(|status| status.success()),
-        "mounting a tmpfs needs root"
-    );
+fn a_broker_on_a_full_disk_says_so_and_serves_when_there_is_space() {
+    let disk = SmallDisk::of_kilobytes(16 << 10);
     let mut options = one();
-    options.data.insert(1, folder.join("data"));
-    let cluster = Cluster::format(&options);
-    let mut filler = fs::File::create(folder.join("filler")).expect("there is space for a name");
-    let block = [1; 512];
-    while std::io::Write::write_all(&mut filler, &block).is_ok() {}
-    let output = start(&cluster);
-    let _ = Command::new("umount").arg("-l").arg(&folder).status();
-    let _ = fs::remove_dir(&folder);
-    expect_refusal(&output, &["space"]);
+    options.data.insert(1, disk.path().join("data"));
+    let mut cluster = Cluster::format(&options);
+    disk.fill();
+    let waits = |cluster: &Cluster| {
+        wait::until("the broker to say what it lacks", TEN_SECONDS, || {
+            let said = cluster.node(1).output();
+            match said.contains("no space is left") {
+                true => Ok(()),
+                false => Err(said),
+            }
+        });
+    };
+    // It does not serve, and ends when it is asked to.
+    cluster.node_mut(1).start();
+    waits(&cluster);
+    assert!(!cluster.node(1).output().contains("Kafka Server started"));
+    let status = cluster.node_mut(1).stop();
+    assert_eq!(status.code(), Some(0));
+    // Nobody has to start it again once there is space.
+    cluster.node_mut(1).start();
+    waits(&cluster);
+    disk.free();
+    cluster.wait_started(1);
 }

@@ -337,6 +337,7 @@ impl Quorum {
 
     /// Stops taking part; what was confirmed is durable already.
     pub async fn stop(&self) {
+        self.0.log.stop_waiting();
         let raft = self.0.raft.clone();
         let stopping = self
             .0

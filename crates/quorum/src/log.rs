@@ -72,6 +72,11 @@ impl LogStore {
         })
     }
 
+    /// From here on nothing waits for space; without it, it fails.
+    pub(crate) fn stop_waiting(&self) {
+        self.writer.submit(Job::Stop);
+    }
+
     /// Whether nothing was ever written here: no entry, no snapshot, no vote.
     pub(crate) fn is_pristine(&self) -> bool {
         self.is_empty() && self.lock().vote.is_none()

@@ -1,9 +1,11 @@
 //! One process that a test started: watched, signalled, ended.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -124,6 +126,59 @@ impl Drop for Process {
         }
         self.forget();
     }
+}
+
+/// Runs a command to its end.
+///
+/// # Panics
+/// When it cannot be started, or has not ended after `limit`; it is killed then.
+pub fn output_within(mut command: Command, limit: Duration) -> Output {
+    let what = format!("{command:?}");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("starting {what}: {error}"));
+    let stdout = drain(child.stdout.take());
+    let stderr = drain(child.stderr.take());
+    let began = Instant::now();
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break Some(status),
+            _ if began.elapsed() > limit => break None,
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    if status.is_none() {
+        // Its pipes end with it, and so do the threads that read them.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let stdout = stdout.join().expect("reading a pipe does not panic");
+    let stderr = stderr.join().expect("reading a pipe does not panic");
+    let Some(status) = status else {
+        let said = [stdout, stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        panic!("{what} still ran after {limit:?}:\n{}", tail(&said, 30));
+    };
+    Output {
+        status,
+        stdout,
+        stderr,
+    }
+}
+
+/// Reads a pipe to its end.
+fn drain(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut all = Vec::new();
+        if let Some(mut pipe) = pipe {
+            // What was read until an error is what there is.
+            let _ = pipe.read_to_end(&mut all);
+        }
+        all
+    })
 }
 
 /// The last `lines` lines of a text.

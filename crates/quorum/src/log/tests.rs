@@ -172,6 +172,31 @@ async fn what_finds_no_space_waits_in_its_order() {
     assert_eq!(log.read_vote().await.unwrap(), Some(vote));
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_stops_does_not_wait_for_space() {
+    let sim = SimDisk::new(1);
+    let tasks = Tasks::simulated(Duration::from_millis(1));
+    let host = Host {
+        disk: sim.mount(),
+        ..Host::real(tasks.clone(), tasks)
+    };
+    let directory = Path::new("/metadata");
+    let mut log = LogStore::open(&host, directory, owner()).await.unwrap();
+    append(&mut log, [entry(1, 0, 100)]).await;
+    sim.set_capacity(sim.used());
+    let (done, mut flushed) = TypeConfig::oneshot();
+    let flushing = IOFlushed::signal(done);
+    log.append([entry(1, 1, 100)], flushing).await.unwrap();
+    let waiting = tokio::time::timeout(Duration::from_secs(10), &mut flushed);
+    assert!(waiting.await.is_err(), "there is no space for it");
+    log.stop_waiting();
+    flushed.await.unwrap().unwrap_err();
+    // What comes later does not wait either.
+    log.save_vote(&Vote::new(2, RaftId::from(2)))
+        .await
+        .unwrap_err();
+}
+
 #[tokio::test]
 async fn a_torn_tail_is_cut() {
     let directory = tempfile::tempdir().unwrap();

@@ -47,11 +47,14 @@ pub(super) enum Job {
     Vote(Vote, Done),
     /// There may be space for what waits.
     Retry,
+    /// Nobody waits for space any longer: what finds none fails.
+    Stop,
 }
 
 impl Job {
-    fn is_retry(&self) -> bool {
-        matches!(self, Job::Retry)
+    /// Whether it only has the others looked at again.
+    fn is_signal(&self) -> bool {
+        matches!(self, Job::Retry | Job::Stop)
     }
 }
 
@@ -98,6 +101,8 @@ pub(super) struct Writer {
     failed: Option<String>,
     /// What waits for space, in order.
     stalled: VecDeque<Job>,
+    /// The node stops; it must not wait for space that may never be.
+    stopping: bool,
     /// Told when something waits: a [`Job::Retry`] is wanted then.
     on_stall: Arc<Notify>,
 }
@@ -128,6 +133,7 @@ impl Writer {
             last,
             failed: None,
             stalled: VecDeque::new(),
+            stopping: false,
             on_stall,
         }
     }
@@ -135,8 +141,9 @@ impl Writer {
     /// Does all that queued up: appends that follow each other share one sync.
     pub(super) fn handle(&mut self, jobs: Vec<Job>) {
         let waited = !self.stalled.is_empty();
+        self.stopping |= jobs.iter().any(|job| matches!(job, Job::Stop));
         let mut rest = std::mem::take(&mut self.stalled);
-        rest.extend(jobs.into_iter().filter(|job| !job.is_retry()));
+        rest.extend(jobs.into_iter().filter(|job| !job.is_signal()));
         let mut appends = Vec::new();
         while let Some(job) = rest.pop_front() {
             if let Job::Append(queued, done) = job {
@@ -161,16 +168,35 @@ impl Writer {
             }
             return;
         }
+        if self.stopping {
+            self.fail_stalled();
+            return;
+        }
         if !waited {
             tracing::warn!("no space is left for the metadata log: it waits until there is some");
         }
         self.on_stall.notify_one();
     }
 
+    /// Answers what waits for space that it never was written.
+    fn fail_stalled(&mut self) {
+        let error = || io::Error::new(io::ErrorKind::StorageFull, "the node stops on a full disk");
+        for job in self.stalled.drain(..) {
+            match job {
+                Job::Append(_, done) => done.io_completed(Err(error())),
+                Job::Truncate(_, done) | Job::Vote(_, done) | Job::Purge(_, done) => {
+                    // Whoever asked may have given up waiting.
+                    let _ = done.send(Err(error()));
+                }
+                Job::Retry | Job::Stop => {}
+            }
+        }
+    }
+
     /// Does what is no append; gives it back if it must wait for space.
     fn control(&mut self, job: Job) -> Option<Job> {
         let (done, outcome) = match job {
-            Job::Append(..) | Job::Retry => return Some(job),
+            Job::Append(..) | Job::Retry | Job::Stop => return Some(job),
             Job::Truncate(from, done) => match self.attempt(|writer| writer.truncate(from)) {
                 Err(error) if is_full(&error) => return Some(Job::Truncate(from, done)),
                 outcome => (done, outcome),
