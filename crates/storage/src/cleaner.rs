@@ -5,6 +5,7 @@
 //! nothing that could still be undone are touched.
 
 mod cleaning;
+mod courtesy;
 mod filter;
 mod offset_map;
 mod output;
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use millrace_model::{Offset, Timestamp};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use crate::error::StorageError;
 use crate::lock;
@@ -26,6 +28,7 @@ use crate::settings::CleanerOptions;
 use crate::store::{Inner, checkpoints};
 use crate::writer::{Job, Replacement};
 use cleaning::{Cleaning, Step, Stopped};
+use courtesy::Courtesy;
 use offset_map::OffsetMap;
 use range::Range;
 use throttle::Throttle;
@@ -156,6 +159,7 @@ async fn clean(
     let map = OffsetMap::new(memory, options.load_factor, keys.unsigned_abs(), secret);
     let bite = (options.io_buffer_bytes as u64 / threads).max(1);
     let mut cleaning = Cleaning::begin(log.clone(), range, map, now, bite);
+    let mut courtesy = Courtesy::default();
     let end = loop {
         if inner.closed.load(Ordering::SeqCst) {
             cleaning.abandon();
@@ -165,8 +169,10 @@ async fn clean(
             let step = cleaning.step();
             (cleaning, step)
         };
+        let began = shared.host.clock.now();
         let (back, step) = shared.host.tasks.blocking(stepped).await;
         cleaning = back;
+        give_way(inner, &mut courtesy, began).await;
         match step {
             Ok(Step::Moved(bytes)) => {
                 inner
@@ -204,6 +210,15 @@ async fn clean(
     );
     note_cleaned(inner, log, end).await?;
     Ok(end)
+}
+
+async fn give_way(inner: &Inner, courtesy: &mut Courtesy, began: Instant) {
+    let (shared, now) = (&inner.shared, inner.shared.host.clock.now());
+    let writes = shared.writes.load(Ordering::Relaxed);
+    let took = now.saturating_duration_since(began);
+    if let Some(pause) = courtesy.pause(took, writes, now) {
+        tokio::time::sleep(pause).await;
+    }
 }
 
 async fn note_cleaned(inner: &Arc<Inner>, log: &Arc<Log>, end: Offset) -> Result<(), Stopped> {

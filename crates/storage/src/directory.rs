@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) reserve_bytes: Option<u64>,
     /// The wall clock as far as it is believed where records are deleted by it.
     pub(crate) trusted_clock: Mutex<TrustedClock>,
+    /// How often appended batches were written.
+    pub(crate) writes: AtomicU64,
     /// What the scrub did so far.
     pub(crate) scrubbed: Counters,
     /// Told when something is to be done before long: a log start that moved is to become durable,

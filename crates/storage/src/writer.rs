@@ -183,6 +183,7 @@ impl Writer {
             match job {
                 Job::Write(log) => {
                     group.insert(log.number, log);
+                    self.shared.writes.fetch_add(1, Ordering::Relaxed);
                 }
                 Job::Retry => {
                     group.append(&mut self.stalled);

@@ -145,6 +145,7 @@ fn shared(options: &StoreOptions) -> Arc<Shared> {
         next_log: AtomicU64::new(0),
         reserve_bytes: options.reserve_bytes,
         trusted_clock: Mutex::default(),
+        writes: AtomicU64::new(0),
         scrubbed: Counters::default(),
         attention: Notify::new(),
     })

@@ -73,7 +73,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes files of a segment away: at once, or by another name for so many milliseconds.
+    /// Takes files of a segment away, by another name for so many milliseconds. Where the disk is
+    /// full they go at once; else somebody else removes them, for that takes long for large files.
     pub(super) fn discard(
         &mut self,
         log: &Log,
@@ -87,9 +88,7 @@ impl Writer {
         }
         let (disk, directory) = (self.shared.host.disk.as_ref(), log.path());
         let delay = Duration::from_millis(u64::try_from(delay_ms).unwrap_or(0));
-        let waits = !delay.is_zero()
-            && !self.directory.is_full()
-            && lock(&self.directory.trash).takes_more();
+        let waits = !self.directory.is_full() && lock(&self.directory.trash).takes_more();
         for kind in kinds {
             let path = directory.join(names::file(base, *kind));
             if !waits {
@@ -101,6 +100,9 @@ impl Writer {
                 let due = self.shared.host.clock.now() + delay;
                 lock(&self.directory.trash).add(due, aside, trash::Kind::File);
             }
+        }
+        if waits && delay.is_zero() {
+            self.shared.attention.notify_one();
         }
         Ok(())
     }
