@@ -38,6 +38,19 @@ pub const MAX_PEER_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 /// question and its answer stay below a megabyte.
 pub const MAX_ENDS_ASKED: usize = 10_000;
 
+/// Batches of idempotent producers that were refused and not appended since, as many as a broker
+/// remembers: two of each partition it may well lead, at 40 bytes each.
+pub const MAX_REFUSED_BATCHES: usize = 20_000;
+
+/// How long a refused batch is remembered at least; twice as long at most. Batches behind it that
+/// were under way when it was refused arrive within a request's timeout (30 s).
+pub const REFUSED_BATCH_SPAN: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// How long Produce waits for a leadership that this broker is taking up, counted from when its
+/// replica was told: longer than opening a log and syncing it take, shorter than clients' request
+/// timeouts, since other partitions' batches on the connection wait too.
+pub const LEADERSHIP_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Requests of one connection that may be under way at once; further ones wait in the socket.
 /// Kafka's clients have five (idempotent producers) to some dozens (librdkafka) on the way.
 pub const MAX_REQUESTS_IN_FLIGHT: usize = 64;

@@ -11,6 +11,10 @@ pub enum AppendFailure {
     /// were appended may still be committed by the next leader.
     #[error("this broker does not lead the partition")]
     NotLeader,
+    /// Nothing was appended: an earlier batch of the producer was refused, and the log, which knows
+    /// nothing of it, would take this one before that (NOT_LEADER_OR_FOLLOWER).
+    #[error("an earlier batch of this producer was refused and must come first")]
+    OutOfTurn,
     /// Nothing was appended: too few replicas are in sync for acks=all (NOT_ENOUGH_REPLICAS).
     #[error("{isr} replicas are in sync, {min} are needed")]
     NotEnoughReplicas {

@@ -10,12 +10,14 @@ mod jobs;
 mod lanes;
 mod mending;
 mod read;
+mod readiness;
 mod todo;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use millrace_model::{DirectoryId, Durability, LeaderEpoch, Offset, PartitionId, TopicName};
 use millrace_storage::{Log, LogSettings};
+use tokio::time::Instant;
 
 use crate::core::{Core, Effects, LogBounds, LogView, Moment, ReplicaState};
 use crate::pull::Link;
@@ -59,6 +61,8 @@ pub(crate) struct Inner {
     stirring: bool,
     /// Its log is damaged, and somebody sees to it.
     mending: bool,
+    /// The newest leadership that it was told to take up, and when.
+    told_to_lead: Option<(LeaderEpoch, Instant)>,
 }
 
 /// The log as the core sees it; nothing before it is open.
@@ -129,6 +133,7 @@ impl Replica {
             failed_joins: 0,
             stirring: false,
             mending: false,
+            told_to_lead: None,
         };
         Arc::new(Replica {
             id,

@@ -168,6 +168,7 @@ impl Replicas {
             Assignment::Lead(lead) => {
                 let replica = self.prepare(lead.id, &lead.topic, &lead.settings, lead.directory);
                 self.count_isr_change(&replica, &lead);
+                replica.told_to_lead(lead.leader_epoch);
                 take_part(&replica, Part::Lead(lead_part(lead)));
             }
             Assignment::Follow(follow) => {

@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) stirring: Stirring,
     view: RwLock<Arc<View>>,
     shards: Vec<RwLock<BTreeMap<PartitionId, Arc<Replica>>>>,
+    /// Rings when a replica was made.
+    arrivals: Notify,
     sessions: Mutex<BTreeMap<BrokerId, Arc<Session>>>,
     links: Mutex<BTreeMap<BrokerId, Arc<Link>>>,
     next_stream: AtomicU64,
@@ -131,6 +133,7 @@ impl Shared {
             stirring: Stirring::default(),
             view: RwLock::default(),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            arrivals: Notify::new(),
             sessions: Mutex::default(),
             links: Mutex::default(),
             next_stream: AtomicU64::new(1),
@@ -171,7 +174,21 @@ impl Shared {
         }
         let replica = make();
         shard.insert(id, replica.clone());
+        drop(shard);
+        self.arrivals.notify_waiters();
         (replica, true)
+    }
+
+    /// The replica of this id, once there is one.
+    pub(crate) async fn made(&self, id: PartitionId) -> Arc<Replica> {
+        loop {
+            let mut arrival = std::pin::pin!(self.arrivals.notified());
+            arrival.as_mut().enable();
+            if let Some(replica) = self.replica(id) {
+                return replica;
+            }
+            arrival.await;
+        }
     }
 
     pub(crate) fn remove_replica(&self, id: PartitionId) -> Option<Arc<Replica>> {

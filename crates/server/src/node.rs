@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::Config;
 use crate::api::fetch::SessionCache;
+use crate::api::produce::RefusedBatches;
 use crate::connection::memory::RequestMemory;
 use crate::coordinator::{Coordinator, Groups};
 use crate::metrics::Metrics;
@@ -49,6 +50,8 @@ pub struct BrokerParts {
     pub fetch_sessions: SessionCache,
     /// The block of producer ids this broker hands out from.
     pub producer_ids: ProducerIds,
+    /// Batches that were refused, and must come before those behind them.
+    pub(crate) refused_batches: RefusedBatches,
     /// Groups of consumers.
     pub groups: Arc<Coordinator<Groups>>,
     /// Held while an internal topic is being made.

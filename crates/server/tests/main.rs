@@ -8,6 +8,7 @@ mod describe_cluster;
 mod groups;
 mod log_dirs;
 mod metadata;
+mod producing;
 mod quorum;
 mod records;
 mod support;

@@ -42,16 +42,10 @@ pub async fn produce(wire: &mut Wire, topic: &str, timestamp: i64) -> i64 {
         }],
         ..Default::default()
     };
-    loop {
-        let response: ProduceResponse = wire.ask(9, &request).await;
-        let partition = &response.responses[0].partition_responses[0];
-        if partition.error_code == 0 {
-            return partition.base_offset;
-        }
-        // A topic that was just created may have no leader yet.
-        assert_eq!(partition.error_code, 6, "{partition:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    let response: ProduceResponse = wire.ask(9, &request).await;
+    let partition = &response.responses[0].partition_responses[0];
+    assert_eq!(partition.error_code, 0, "{partition:?}");
+    partition.base_offset
 }
 
 async fn earliest(wire: &mut Wire, topic: &str) -> i64 {

@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use bytes::Bytes;
 use millrace_host::Worker;
 use millrace_model::{
-    DirectoryId, Durability, LeaderEpoch, Offset, PartitionId, Planted, Timestamp, TopicName,
+    DirectoryId, Durability, LeaderEpoch, Offset, PartitionId, Planted, ProducerId, Timestamp,
+    TopicName,
 };
 use tokio::sync::oneshot;
 
@@ -226,6 +227,11 @@ impl Log {
         if Planted::ProducersForgotten.is_here() {
             state.producers.clear();
         }
+    }
+
+    /// Whether the log remembers an idempotent producer.
+    pub fn knows_producer(&self, id: ProducerId) -> bool {
+        self.state().producers.knows(id)
     }
 
     /// The idempotent producers the log remembers.

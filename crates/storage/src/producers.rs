@@ -154,6 +154,10 @@ impl Producers {
         self.by_id.len()
     }
 
+    pub(crate) fn knows(&self, id: ProducerId) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
     pub(crate) fn clear(&mut self) {
         self.by_id.clear();
     }

@@ -23,6 +23,15 @@ pub enum Acks {
     All,
 }
 
+/// What else must hold for an append.
+#[derive(Clone, Copy, Default)]
+struct Only {
+    /// It happens in this leadership.
+    in_epoch: Option<LeaderEpoch>,
+    /// The log knows the batch's producer.
+    of_known: bool,
+}
+
 /// How a wait stands.
 enum Standing {
     Ended(Result<(), AppendFailure>),
@@ -40,7 +49,25 @@ impl Replica {
         batch: SoleBatch,
         acks: Acks,
     ) -> Result<(Appended, LeaderEpoch), AppendFailure> {
-        self.append_when(None, batch, acks)
+        self.append_when(Only::default(), batch, acks)
+    }
+
+    /// As [`Replica::append`], but only if the log knows the batch's producer: for a producer of
+    /// whom an earlier batch was refused. A log that knows nothing of it takes any sequence, and
+    /// would take this batch before that one.
+    ///
+    /// # Errors
+    /// Nothing is appended then.
+    pub fn append_if_known(
+        self: &Arc<Self>,
+        batch: SoleBatch,
+        acks: Acks,
+    ) -> Result<(Appended, LeaderEpoch), AppendFailure> {
+        let only = Only {
+            of_known: true,
+            ..Only::default()
+        };
+        self.append_when(only, batch, acks)
     }
 
     /// As [`Replica::append`], in one leadership only: for whoever knows the log up to its end and
@@ -54,27 +81,35 @@ impl Replica {
         batch: SoleBatch,
         acks: Acks,
     ) -> Result<Appended, AppendFailure> {
-        let (appended, _) = self.append_when(Some(epoch), batch, acks)?;
+        let only = Only {
+            in_epoch: Some(epoch),
+            ..Only::default()
+        };
+        let (appended, _) = self.append_when(only, batch, acks)?;
         Ok(appended)
     }
 
     fn append_when(
         self: &Arc<Self>,
-        only_in: Option<LeaderEpoch>,
+        only: Only,
         batch: SoleBatch,
         acks: Acks,
     ) -> Result<(Appended, LeaderEpoch), AppendFailure> {
         // Outside of the lock, since a checksum takes longer than all that follows. Who may not
         // append is told that first.
         let wall = self.shared.host.clock.wall();
+        let producer = batch.header().producer_id;
         let Some(opened) = self.open_log() else {
             return Err(self.lock().not_leading());
         };
         let batch = opened.validate(batch, wall);
         self.act(|inner, log, now, fx| {
             let epoch = self.may_append(inner, acks)?;
-            if only_in.is_some_and(|wanted| wanted != epoch) {
+            if only.in_epoch.is_some_and(|wanted| wanted != epoch) {
                 return Err(AppendFailure::NotLeader);
+            }
+            if only.of_known && !opened.knows_producer(producer) {
+                return Err(AppendFailure::OutOfTurn);
             }
             let written = opened.append_as_leader(batch?, epoch, wall)?;
             if !written.duplicate {

@@ -55,7 +55,7 @@ impl From<Refusal> for Refused {
 /// The code for batches that were not appended, or are not known to be committed.
 pub fn code_of_append(failure: &AppendFailure) -> ErrorCode {
     match failure {
-        AppendFailure::NotLeader => ErrorCode::NotLeaderOrFollower,
+        AppendFailure::NotLeader | AppendFailure::OutOfTurn => ErrorCode::NotLeaderOrFollower,
         AppendFailure::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
         AppendFailure::NotEnoughReplicasAfterAppend { .. } => {
             ErrorCode::NotEnoughReplicasAfterAppend
@@ -92,6 +92,7 @@ pub fn refused_append(failure: AppendFailure, topic: &str, index: i32) -> Refuse
                  requirement of {min} for partition {topic}-{index}"
             ),
         ),
+        AppendFailure::OutOfTurn => Refused::with(error, failure.to_string()),
         AppendFailure::Log(AppendError::Refused(refusal)) => refusal.into(),
         AppendFailure::Log(error_of_log) => Refused::with(error, error_of_log.to_string()),
         _ => Refused::of(error),

@@ -12,6 +12,7 @@ use super::link::Link;
 use super::start::{Parts, Strings};
 use super::{StartError, failed};
 use crate::api::fetch::SessionCache;
+use crate::api::produce::RefusedBatches;
 use crate::config::topic::TopicOverrides;
 use crate::config::{cleaner_options, log_settings};
 use crate::coordinator::{Coordinator, CoordinatorParts, DriverOptions, Groups};
@@ -76,6 +77,7 @@ pub(super) async fn open(
     let broker = BrokerParts {
         fetch_sessions: SessionCache::new(config.limits.fetch_sessions, parts.host.random.clone()),
         producer_ids: ProducerIds::default(),
+        refused_batches: RefusedBatches::default(),
         groups: Arc::new(groups(parts, node, &replicas)),
         making_internal_topics: tokio::sync::Mutex::default(),
         store: store.clone(),

@@ -6,10 +6,11 @@ use bytes::BytesMut;
 use millrace_metadata::{Image, Topic};
 use millrace_model::{ErrorCode, LeaderEpoch, PartitionId, TopicId};
 use millrace_protocol::batch::{Origin, SoleBatch};
-use millrace_replication::{Acks, Replica};
-use millrace_storage::{Appended, Log};
+use millrace_replication::{Acks, AppendFailure, Replica};
+use millrace_storage::Appended;
 use tokio::time::Instant;
 
+use super::refused::Turn;
 use super::request::{PartitionBatches, ProduceBatches, TopicBatches};
 use crate::api::Context;
 use crate::api::errors::{Refused, refused_append};
@@ -61,27 +62,8 @@ impl Outcome {
 /// The only client that may write to internal topics (Kafka's `AdminUtils.ADMIN_CLIENT_ID`).
 const ADMIN_CLIENT: &str = "__admin_client";
 
-/// The logs of the request that have too much waiting to be written.
-pub fn logs_without_room(context: &Context, produce: &ProduceBatches) -> Vec<Arc<Log>> {
-    let image = context.node.image();
-    let store = &context.node.broker().store;
-    let mut full = Vec::new();
-    for topic in &produce.topics {
-        let Some(known) = find_topic(context, &image, topic) else {
-            continue;
-        };
-        for partition in &topic.partitions {
-            let id = PartitionId {
-                topic: known.id,
-                index: partition.index,
-            };
-            full.extend(store.log(id).filter(|log| !log.has_room()));
-        }
-    }
-    full
-}
-
-fn find_topic<'a>(
+/// The topic that a request names.
+pub fn find_topic<'a>(
     context: &Context,
     image: &'a Image,
     topic: &TopicBatches,
@@ -114,27 +96,19 @@ fn append_topic(
     topic: TopicBatches,
 ) -> TopicOutcome {
     let known = find_topic(context, image, &topic);
-    let unknown = match context.api_version {
-        13.. => ErrorCode::UnknownTopicId,
-        _ => ErrorCode::UnknownTopicOrPartition,
-    };
     let append = |batches: PartitionBatches| {
         let index = batches.index;
-        let (partition, outcome) = match known {
-            None => (None, Err(Refused::of(unknown))),
-            Some(topic) => {
-                let id = PartitionId {
-                    topic: topic.id,
-                    index,
-                };
-                let appended = append_partition(context, topic, id, acks, batches.batches);
-                (Some(id), appended)
-            }
+        let place = Place {
+            context,
+            name: &topic.name,
+            id: topic.id,
+            index,
+            known: known.map(Arc::as_ref),
         };
         PartitionOutcome {
             index,
-            partition,
-            outcome: outcome.unwrap_or_else(Outcome::Refused),
+            partition: place.partition(),
+            outcome: place.append_in_turn(acks, batches.batches),
         }
     };
     TopicOutcome {
@@ -144,35 +118,116 @@ fn append_topic(
     }
 }
 
-fn append_partition(
-    context: &Context,
-    topic: &Topic,
-    id: PartitionId,
-    acks: Option<Acks>,
-    batches: BytesMut,
-) -> Result<Outcome, Refused> {
-    if !(0..topic.partitions).contains(&id.index) {
-        return Err(Refused::of(ErrorCode::UnknownTopicOrPartition));
+/// A partition as the request names it.
+struct Place<'a> {
+    context: &'a Context,
+    name: &'a str,
+    id: TopicId,
+    index: i32,
+    /// The topic, if there is such a one.
+    known: Option<&'a Topic>,
+}
+
+impl Place<'_> {
+    fn partition(&self) -> Option<PartitionId> {
+        Some(PartitionId {
+            topic: self.known?.id,
+            index: self.index,
+        })
     }
-    let batch = sole_batch(batches, context.api_version)?;
-    let acks = acks.ok_or_else(|| Refused::of(ErrorCode::InvalidRequiredAcks))?;
-    let is_admin = context.caller.client_id.as_deref() == Some(ADMIN_CLIENT);
-    if is_internal(topic.name.as_str()) && !is_admin {
-        let message = format!("Cannot append to internal topic {}", topic.name);
-        return Err(Refused::with(ErrorCode::InvalidTopicException, message));
-    }
-    let replica = context.node.broker().replicas.get(id);
-    let replica = replica.ok_or_else(|| Refused::of(ErrorCode::NotLeaderOrFollower))?;
-    let size = batch.size();
-    match replica.append(batch, acks) {
-        Ok((appended, epoch)) => {
-            context.node.metrics.batches_appended(size);
-            Ok(match acks {
-                Acks::None => Outcome::Appended(appended),
-                Acks::Leader | Acks::All => Outcome::Waiting(appended, replica, epoch),
-            })
+
+    /// Appends a batch, if none that its producer sent before it was refused; and remembers it if
+    /// it is refused itself.
+    fn append_in_turn(&self, acks: Option<Acks>, batches: BytesMut) -> Outcome {
+        let batch = sole_batch(batches, self.context.api_version);
+        let header = batch.as_ref().ok().map(SoleBatch::header);
+        let turn = header.and_then(|header| Turn::of(self.name, self.id, self.index, header));
+        let Some(turn) = turn else {
+            let appended = self.append(acks, batch, false);
+            return appended.unwrap_or_else(|failure| Outcome::Refused(failure.refused(self)));
+        };
+        let (memory, clock) = (
+            &self.context.node.broker().refused_batches,
+            &self.context.node.host.clock,
+        );
+        let waits = memory.stand_before(&turn, clock);
+        match self.append(acks, batch, waits) {
+            Ok(appended) => {
+                memory.appended(&turn);
+                appended
+            }
+            Err(failure) => {
+                // What waits for another one is not waited for: that may never come.
+                if !matches!(failure, Failure::Append(AppendFailure::OutOfTurn)) {
+                    memory.refused(&turn, clock);
+                }
+                Outcome::Refused(failure.refused(self))
+            }
         }
-        Err(failure) => Err(refused_append(failure, topic.name.as_str(), id.index)),
+    }
+
+    fn append(
+        &self,
+        acks: Option<Acks>,
+        batch: Result<SoleBatch, Refused>,
+        only_of_known: bool,
+    ) -> Result<Outcome, Failure> {
+        let context = self.context;
+        let id = self.partition().zip(self.known);
+        let Some((id, topic)) = id else {
+            return Err(Failure::of(match context.api_version {
+                13.. => ErrorCode::UnknownTopicId,
+                _ => ErrorCode::UnknownTopicOrPartition,
+            }));
+        };
+        if !(0..topic.partitions).contains(&self.index) {
+            return Err(Failure::of(ErrorCode::UnknownTopicOrPartition));
+        }
+        let batch = batch.map_err(Failure::Request)?;
+        let acks = acks.ok_or_else(|| Failure::of(ErrorCode::InvalidRequiredAcks))?;
+        let is_admin = context.caller.client_id.as_deref() == Some(ADMIN_CLIENT);
+        if is_internal(topic.name.as_str()) && !is_admin {
+            let message = format!("Cannot append to internal topic {}", topic.name);
+            let refused = Refused::with(ErrorCode::InvalidTopicException, message);
+            return Err(Failure::Request(refused));
+        }
+        let replica = context.node.broker().replicas.get(id);
+        let replica = replica.ok_or_else(|| Failure::of(ErrorCode::NotLeaderOrFollower))?;
+        let size = batch.size();
+        let appended = match only_of_known {
+            true => replica.append_if_known(batch, acks),
+            false => replica.append(batch, acks),
+        };
+        let (appended, epoch) = appended.map_err(Failure::Append)?;
+        context.node.metrics.batches_appended(size);
+        Ok(match acks {
+            Acks::None => Outcome::Appended(appended),
+            Acks::Leader | Acks::All => Outcome::Waiting(appended, replica, epoch),
+        })
+    }
+}
+
+/// Why a batch was not appended.
+enum Failure {
+    /// The request is at fault.
+    Request(Refused),
+    /// The replica refused it.
+    Append(AppendFailure),
+}
+
+impl Failure {
+    fn of(error: ErrorCode) -> Failure {
+        Failure::Request(Refused::of(error))
+    }
+
+    fn refused(self, place: &Place<'_>) -> Refused {
+        match self {
+            Failure::Request(refused) => refused,
+            Failure::Append(failure) => {
+                let name = place.known.map_or(place.name, |topic| topic.name.as_str());
+                refused_append(failure, name, place.index)
+            }
+        }
     }
 }
 
