@@ -447,7 +447,12 @@ impl Inner {
         let state = match self.make(open, id, &name, settings) {
             Ok(state) => state,
             Err(error) => {
+                // What is half made is in nobody's way.
                 let _ = disk.remove_directory(&open.directory.path.join(&name));
+                if let StorageError::Io { .. } = error {
+                    // As Kafka: a disk that cannot take a new log is not trusted with the others.
+                    open.directory.fail(&self.shared, error.to_string());
+                }
                 return Err(error);
             }
         };

@@ -523,3 +523,25 @@ async fn batches_are_packed_as_the_topic_asks_for() {
     };
     assert_eq!(refusal.code, ErrorCode::MessageTooLarge);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_takes_no_new_log_goes_offline() {
+    let sim = SimDisk::new(1);
+    let broker = Broker::start(&sim).await;
+    let log = broker.log(0).await;
+    sim.inject(Fault {
+        times: 1,
+        ..Fault::broken(Operation::Write, "partition.metadata")
+    });
+    let (id, name) = (partition(1, 1), topic("t"));
+    let refused = broker.store.create(id, &name, settings()).await.err();
+    assert!(
+        matches!(refused, Some(StorageError::Io { .. })),
+        "{refused:?}"
+    );
+    assert!(log.is_offline(), "as every other failure of a disk");
+    assert!(
+        !sim.mount().exists(Path::new("/data/t-1")),
+        "nothing half made is left"
+    );
+}
