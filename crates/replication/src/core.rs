@@ -156,6 +156,7 @@ pub struct Follow {
 
 /// What a replica is at the moment.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) enum State {
     /// Nothing was asked of it yet, or no longer.
     Idle,
@@ -169,6 +170,7 @@ pub(crate) enum State {
 
 /// One replica.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Core {
     id: PartitionId,
     me: BrokerId,

@@ -30,6 +30,7 @@ pub(crate) enum Stage {
 
 /// Following.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Follower {
     pub(crate) leader: Option<BrokerId>,
     pub(crate) epoch: LeaderEpoch,
@@ -340,8 +341,12 @@ impl Core {
         let State::Follower(follower) = &self.state else {
             return;
         };
-        let Stage::Joining { stream, acked } = follower.stage else {
-            return;
+        // Who has had an answer to this join gets no other one; but if that should ever happen, what
+        // was acknowledged must be there.
+        let (stream, acked, joining) = match follower.stage {
+            Stage::Joining { stream, acked } => (stream, acked, true),
+            Stage::Following { stream, acked } => (stream, acked, false),
+            Stage::Detached | Stage::Truncating { .. } => return,
         };
         self.look_at(log);
         let job = cut(&truncate, log);
@@ -356,6 +361,9 @@ impl Core {
                 "{}: told to cut the log to {keeps} after {acked} was acknowledged in epoch {}",
                 self.id, address.epoch
             ));
+            return;
+        }
+        if !joining {
             return;
         }
         self.job = Some(job);

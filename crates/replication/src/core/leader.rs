@@ -19,6 +19,7 @@ pub(crate) enum Phase {
 
 /// A leadership.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Leader {
     pub(crate) epoch: LeaderEpoch,
     pub(crate) partition_epoch: PartitionEpoch,

@@ -5,18 +5,25 @@
 //! - `controller`: rules 10 to 13, over one partition;
 //! - `disk`: what a node keeps, and what of it is damaged;
 //! - `world`: nodes, messages under way, and the steps;
-//! - `invariants`: what must hold.
+//! - `invariants`: what must hold;
+//! - `setup`: what is walked through;
+//! - `chance`: what may happen, and what decides that;
+//! - `exhaustive`: all runs of a few steps, where the others walk at random.
 
+mod chance;
 mod controller;
 mod disk;
+mod exhaustive;
 mod invariants;
+mod setup;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::rules::Omit;
 use controller::Lapse;
-use world::{Setup, World};
+use setup::Setup;
+use world::World;
 
 /// Walks until a seed finds a violation; tells which, and the steps that led to it.
 fn walk(setup: &Setup, seeds: std::ops::Range<u64>, steps: usize) -> Option<(u64, String)> {
@@ -65,6 +72,55 @@ fn check_noticed(setup: Setup) {
         found.is_some(),
         "leaving this out goes unnoticed: {setup:?}"
     );
+}
+
+/// Every run from a cluster at work, to this depth or to that which `MILLRACE_MODEL_DEPTH` names;
+/// there must be at least so many different states on the way, or the search goes nowhere.
+fn check_all(setup: Setup, depth: usize, least: usize) {
+    let asked = std::env::var("MILLRACE_MODEL_DEPTH").map(|asked| asked.parse::<usize>());
+    let depth = asked.map_or(depth, |asked| asked.expect("a number").max(depth));
+    match exhaustive::explore(&setup, depth) {
+        Ok(explored) => assert!(
+            explored.states >= least && explored.steps > explored.states,
+            "depth {depth} of {setup:?}: only {explored:?}"
+        ),
+        Err(violation) => panic!("{setup:?}: {violation}"),
+    }
+}
+
+#[test]
+fn every_short_run_of_two_replicas_is_safe() {
+    check_all(Setup::new(2, 1), 4, 10_000);
+    check_all(Setup::new(2, 2), 4, 10_000);
+}
+
+#[test]
+fn every_short_run_of_three_replicas_is_safe() {
+    check_all(Setup::new(3, 2), 3, 10_000);
+}
+
+/// That the search finds what is wrong: none of these rules can be left out for more than these steps.
+#[test]
+fn a_search_of_all_short_runs_finds_what_is_left_out() {
+    let (core, controller) = (|omitted| (Some(omitted), None), |lapse| (None, Some(lapse)));
+    for ((omitted, lapse), min_isr, depth) in [
+        (core(Omit::LeaderInMinimum), 1, 3),
+        (core(Omit::ForgetOnNewIncarnation), 1, 4),
+        (core(Omit::WaitForConfirmedRemoval), 1, 4),
+        (core(Omit::MinIsrGate), 2, 4),
+        (controller(Lapse::SameEpochAfterRestart), 1, 4),
+    ] {
+        let setup = Setup {
+            omitted,
+            lapse,
+            ..Setup::new(2, min_isr)
+        };
+        let quiet = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let found = exhaustive::explore(&setup, depth);
+        std::panic::set_hook(quiet);
+        assert!(found.is_err(), "{setup:?}: {found:?}");
+    }
 }
 
 #[test]

@@ -14,10 +14,34 @@ pub(super) struct Committed {
 }
 
 pub(super) fn check(world: &mut World) -> Result<(), String> {
+    one_leader_an_epoch(world)?;
     note_commits(world)?;
     committed_is_for_ever(world)?;
     isr_is_honest(world)?;
     logs_agree(world)
+}
+
+/// In one epoch one node leads, by every version of the metadata and by what nodes think.
+fn one_leader_an_epoch(world: &World) -> Result<(), String> {
+    if let [.., before, now] = world.images.as_slice()
+        && (now.epoch < before.epoch || now.epoch == before.epoch && now.leader != before.leader)
+    {
+        return Err(format!(
+            "the leader of epoch {} was {:?}, and is {:?} in epoch {}",
+            before.epoch, before.leader, now.leader, now.epoch
+        ));
+    }
+    let leading = |id: usize| match &world.nodes[id].core.as_ref()?.state {
+        State::Leader(leader) => Some(leader.epoch),
+        _ => None,
+    };
+    for id in 0..world.nodes.len() {
+        let other = (0..id).find(|other| leading(id).is_some() && leading(*other) == leading(id));
+        if let (Some(other), Some(epoch)) = (other, leading(id)) {
+            return Err(format!("nodes {other} and {id} both lead epoch {epoch}"));
+        }
+    }
+    Ok(())
 }
 
 /// Acks are honest: what passes below `HW` is durable on every member of the maximal ISR.
@@ -30,11 +54,15 @@ fn note_commits(world: &mut World) -> Result<(), String> {
         };
         let hw = core.high_watermark().0 as usize;
         let entries = node.disk.entries[..hw].to_vec();
-        let fresh = hw
-            > node
-                .committed_in
-                .filter(|c| c.0 == leader.epoch)
-                .map_or(0, |c| c.1);
+        let before = node.committed_in.filter(|c| c.0 == leader.epoch);
+        let before = before.map_or(0, |c| c.1);
+        if hw < before {
+            return Err(format!(
+                "the high watermark of node {id} in epoch {} went from {before} back to {hw}",
+                leader.epoch
+            ));
+        }
+        let fresh = hw > before;
         if fresh && hw > node.taken_over_with {
             for member in leader.maximal_isr().chain([BrokerId(id as i32)]) {
                 let known = leader

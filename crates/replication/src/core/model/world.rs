@@ -6,53 +6,25 @@ use std::time::Duration;
 
 use millrace_model::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId};
 
-use super::controller::{Image, Lapse, index};
+use super::chance::{Action, Chance, Fate};
+use super::controller::{Image, index};
 use super::disk::{Disk, Entry};
 use super::invariants::{self, Committed};
+use super::setup::Setup;
 use crate::core::message::{Ack, Address, Join, Progressed, StreamId, Truncate};
-use crate::core::rules::Omit;
 use crate::core::{
     Core, Effects, Follow, IsrOutcome, IsrRequest, Job, Lead, Moment, Outgoing, Part, PeerView,
     Rules, View,
 };
 
-/// What is walked through.
 #[derive(Clone, Debug)]
-pub(super) struct Setup {
-    pub(super) replicas: i32,
-    pub(super) min_isr: usize,
-    pub(super) omitted: Option<Omit>,
-    pub(super) lapse: Option<Lapse>,
-    /// Whether a crash may lose the whole disk.
-    pub(super) wipes: bool,
-    /// Of a hundred steps, how many are crashes or restarts.
-    pub(super) crash_share: usize,
-    /// Whether disks change what they hold, one at a time.
-    pub(super) damages: bool,
-}
-
-impl Setup {
-    pub(super) fn new(replicas: i32, min_isr: usize) -> Setup {
-        Setup {
-            replicas,
-            min_isr,
-            omitted: None,
-            lapse: None,
-            wipes: true,
-            crash_share: 3,
-            damages: false,
-        }
-    }
-}
-
-#[derive(Debug)]
 pub(super) struct Node {
     pub(super) core: Option<Core>,
     pub(super) disk: Disk,
     pub(super) epoch: BrokerEpoch,
     seen: usize,
     jobs: Vec<Job>,
-    streams: BTreeMap<BrokerId, StreamId>,
+    pub(super) streams: BTreeMap<BrokerId, StreamId>,
     next_stream: u64,
     /// The log end at the last take-over; a high watermark below is another leader's word.
     pub(super) taken_over_with: usize,
@@ -60,7 +32,7 @@ pub(super) struct Node {
 }
 
 #[derive(Clone, Debug)]
-enum Message {
+pub(super) enum Message {
     Join(Join),
     Ack(Ack),
     Append(Address, usize, Vec<Entry>, Progressed),
@@ -76,17 +48,18 @@ const CONTROLLER: BrokerId = BrokerId(-1);
 const CRASHES: usize = 4;
 const LONGEST_LOG: usize = 8;
 
+#[derive(Clone)]
 pub(super) struct World {
     setup: Setup,
-    random: u64,
+    pub(super) chance: Chance,
     pub(super) images: Vec<Image>,
     pub(super) nodes: Vec<Node>,
-    bag: Vec<(BrokerId, BrokerId, Message)>,
+    pub(super) bag: Vec<(BrokerId, BrokerId, Message)>,
     pub(super) committed: Vec<Committed>,
-    next_value: u64,
-    next_epoch: i64,
-    crashes: usize,
-    now: Moment,
+    pub(super) next_value: u64,
+    pub(super) next_epoch: i64,
+    pub(super) crashes: usize,
+    pub(super) now: Moment,
     fatal: Option<String>,
     pub(super) traces: bool,
     pub(super) trace: Vec<String>,
@@ -110,7 +83,7 @@ impl World {
         let mut world = World {
             next_epoch: i64::from(setup.replicas) + 1,
             setup,
-            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5151,
+            chance: Chance::of(seed),
             images: vec![image],
             nodes,
             bag: Vec::new(),
@@ -129,11 +102,7 @@ impl World {
     }
 
     fn below(&mut self, bound: usize) -> usize {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
+        self.chance.below(bound)
     }
 
     fn node(&mut self) -> usize {
@@ -143,26 +112,34 @@ impl World {
     pub(super) fn step(&mut self) -> Result<(), String> {
         let id = self.node();
         if self.below(100) < self.setup.crash_share {
-            self.crash(id);
-            return invariants::check(self);
+            return self.act(Action::Crash, id);
         }
         if self.setup.damages && self.below(12) == 0 {
-            self.damage_or_tell(id);
-            return invariants::check(self);
+            return self.act(Action::Damage, id);
         }
-        match self.below(98) {
-            0..=9 => self.produce(),
-            10..=33 => self.deliver(),
-            34..=43 => self.push(id),
-            44..=53 => self.sync(id),
-            54..=63 => self.run_job(id),
-            64..=78 => self.see_image(id),
-            79..=86 => self.connect(id),
-            87..=89 => self.retry(id),
-            90..=92 => self.pass_time(id),
-            93..=94 => self.change(|image| image.fence(BrokerId(id as i32)), "fence", id),
-            95..=96 => self.change(|image| image.unfence(BrokerId(id as i32)), "unfence", id),
-            _ => self.set_min_isr(),
+        let action = Action::drawn(&mut self.chance);
+        self.act(action, id)
+    }
+
+    /// Something happens, to this node where it happens to one.
+    pub(super) fn act(&mut self, action: Action, id: usize) -> Result<(), String> {
+        match action {
+            Action::Crash => self.crash(id),
+            Action::Damage => self.damage_or_tell(id),
+            Action::Produce => self.produce(),
+            Action::Deliver => self.deliver(),
+            Action::Push => self.push(id),
+            Action::Sync => self.sync(id),
+            Action::RunJob => self.run_job(id),
+            Action::SeeImage => self.see_image(id),
+            Action::Connect => self.connect(id),
+            Action::Retry => self.retry(id),
+            Action::PassTime => self.pass_time(id),
+            Action::Fence => self.change(|image| image.fence(BrokerId(id as i32)), "fence", id),
+            Action::Unfence => {
+                self.change(|image| image.unfence(BrokerId(id as i32)), "unfence", id);
+            }
+            Action::SetMinIsr => self.set_min_isr(),
         }
         if let Some(fatal) = &self.fatal {
             return Err(fatal.clone());
@@ -418,7 +395,8 @@ impl World {
         node.disk.high_watermark = Offset(hint as i64);
         node.jobs.clear();
         node.streams.clear();
-        node.seen = self.random as usize % (node.seen + 1);
+        let seen = node.seen;
+        self.nodes[id].seen = self.below(seen + 1);
         self.note(|_| format!("node {id} crashes and keeps {kept}"));
         if self.below(2) == 0 {
             self.restart(id);
@@ -520,13 +498,13 @@ impl World {
             return;
         }
         let at = self.below(self.bag.len());
-        let (from, to, message) = match self.below(20) {
-            0 => {
+        let (from, to, message) = match self.chance.fate() {
+            Fate::Lost => {
                 self.bag.swap_remove(at);
                 return;
             }
-            1..=3 if self.bag.len() < 24 => self.bag[at].clone(),
-            _ => self.bag.swap_remove(at),
+            Fate::ArrivesAndStays if self.bag.len() < 24 => self.bag[at].clone(),
+            Fate::ArrivesAndStays | Fate::Arrives => self.bag.swap_remove(at),
         };
         self.note(|_| format!("{to} gets {message:?} from {from}"));
         if to == CONTROLLER {
