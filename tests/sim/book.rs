@@ -65,6 +65,8 @@ pub struct Book {
     pub members: u32,
     /// Records that were acknowledged.
     pub acked: u64,
+    /// Groups of records of which a producer does not know yet what became of them.
+    pub under_way: usize,
     /// Whether disks are lost in this run.
     pub loses_disks: bool,
     /// What an administrator was granted.

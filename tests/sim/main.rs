@@ -21,6 +21,10 @@ use std::process::ExitCode;
 use options::{Options, Task};
 use run::Plan;
 
+/// What the released broker has too; a tenth of a run is allocation.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The brokers' tasks run on this thread's stack, unoptimized ones too.
 const STACK_BYTES: usize = 64 << 20;
 

@@ -70,6 +70,8 @@ const TROUBLE: Duration = Duration::from_secs(if cases::OPTIMIZED { 20 } else { 
 const HEALING: Duration = Duration::from_secs(40);
 /// How long acknowledgements that are under way may take when nothing is wrong.
 const DRAIN: Duration = Duration::from_millis(1500);
+/// How long what was sent before that may take to arrive: a producer gives up, a kernel does not.
+const ARRIVING: Duration = Duration::from_secs(30);
 /// How long replicas may take to be alike when nothing is written.
 const SETTLING: Duration = Duration::from_secs(10);
 /// How long groups may take to read what is left.
@@ -129,6 +131,10 @@ pub fn run(plan: &Plan) -> Result<Figures, String> {
     while run.cluster.now < end {
         run.step()?;
     }
+    // What a kernel still holds would be written when everything has been read back.
+    run.until("what was sent to arrive", ARRIVING, |run| {
+        run.book.open().under_way == 0 && !run.cluster.network.is_stuck()
+    })?;
     run.until("replicas to be alike", SETTLING, Run::is_settled)?;
     run.until("groups to have read everything", CATCHING_UP, |run| {
         run.unread().is_empty()

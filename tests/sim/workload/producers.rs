@@ -110,17 +110,21 @@ impl One {
         }
         let (book, topic) = (client.book.clone(), self.topic.name);
         let (broken, counts) = (self.broken.clone(), self.counts);
+        book.open().under_way += 1;
         client.host.tasks.spawn(async move {
             for (mark, answer) in answers {
-                let Ok(answer) = answer.await else { return };
-                match answer {
-                    Ok(at) => acked(&book, topic, mark, at.partition, at.offset.get(), counts),
-                    Err(error) => {
+                match answer.await {
+                    Ok(Ok(at)) => acked(&book, topic, mark, at.partition, at.offset.get(), counts),
+                    Ok(Err(error)) => {
                         book.met("producing", &error);
-                        return broken.store(true, Ordering::Relaxed);
+                        broken.store(true, Ordering::Relaxed);
+                        break;
                     }
+                    // The producer is gone.
+                    Err(_) => break,
                 }
             }
+            book.open().under_way -= 1;
         });
     }
 }

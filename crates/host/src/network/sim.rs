@@ -126,6 +126,11 @@ impl SimNetwork {
         self.with(|world| world.connections())
     }
 
+    /// Whether something that was sent is held up, and waits to be sent again.
+    pub fn is_stuck(&self) -> bool {
+        self.with(|world| world.is_stuck())
+    }
+
     /// Segments that arrived so far.
     pub fn delivered(&self) -> u64 {
         self.with(|world| world.delivered())

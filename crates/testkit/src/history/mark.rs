@@ -13,16 +13,26 @@ impl Mark {
     /// A value of `length` bytes (a few more if the mark needs them) that holds the mark, and
     /// whose every byte follows from it.
     pub fn value(self, length: usize) -> Vec<u8> {
-        let mut value = format!("{}:{}:", self.producer, self.sequence).into_bytes();
+        let mut value = Vec::with_capacity(length.max(32));
+        value.extend_from_slice(format!("{}:{}:", self.producer, self.sequence).as_bytes());
+        let missing = length.saturating_sub(value.len());
+        for letters in self.padding().take(missing.div_ceil(8)) {
+            value.extend_from_slice(&letters);
+        }
+        value.truncate(value.len() - (8 - missing % 8) % 8);
+        value
+    }
+
+    /// What follows the mark, eight letters at a time.
+    fn padding(self) -> impl Iterator<Item = [u8; 8]> {
         let mut state = u64::from(self.producer) << 32 ^ self.sequence ^ 0x9e37_79b9_7f4a_7c15;
-        while value.len() < length {
+        std::iter::repeat_with(move || {
             // xorshift: cheap, and no two marks give the same padding.
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            value.push(b'a' + (state % 26) as u8);
-        }
-        value
+            state.to_le_bytes().map(|byte| b'a' + byte % 16)
+        })
     }
 
     /// Reads a value back; an error when any of its bytes is not what the mark demands.
@@ -37,10 +47,14 @@ impl Mark {
             producer: producer as u32,
             sequence,
         };
-        if mark.value(value.len()) == value {
-            Ok(mark)
-        } else {
-            Err(format!("a value changed on its way: {:.60}", text))
+        let padding = parts.next().unwrap_or_default();
+        let head = &text[..text.len() - padding.len()];
+        let mut expected = padding.as_bytes().chunks(8).zip(mark.padding());
+        let sound = expected.all(|(found, letters)| *found == letters[..found.len()])
+            && head == format!("{}:{}:", mark.producer, mark.sequence);
+        match sound {
+            true => Ok(mark),
+            false => Err(format!("a value changed on its way: {:.60}", text)),
         }
     }
 }

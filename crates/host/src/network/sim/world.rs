@@ -119,17 +119,25 @@ impl World {
         self.connections.len()
     }
 
+    pub(super) fn is_stuck(&self) -> bool {
+        let ends = self.connections.values().flat_map(|c| &c.ends);
+        let mut pipes = ends.map(|end| &end.out);
+        pipes.any(|pipe| pipe.pause.is_some() && !pipe.queue.is_empty())
+    }
+
     fn note(&mut self, what: u64) {
         self.digest = (self.digest.rotate_left(5) ^ what).wrapping_mul(0x517c_c1b7_2722_0a95);
     }
 
     fn note_bytes(&mut self, bytes: &[u8]) {
         self.note(bytes.len() as u64);
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.note(u64::from_le_bytes(word));
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.note(u64::from_le_bytes(*word));
         }
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        self.note(u64::from_le_bytes(last));
     }
 
     fn later(&mut self, at: Duration, due: Due) {
