@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod batch;
 pub mod cluster;
+pub mod guardian;
 pub mod history;
 pub mod links;
 pub mod ports;

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::guardian::note_down;
+
 /// A running process whose output goes to a file; killed when dropped.
 pub struct Process {
     child: Child,
@@ -196,16 +198,8 @@ fn append(path: &Path) -> File {
 }
 
 /// Field 22 of /proc/PID/stat: with it a reused pid is never taken for the process it once was.
-fn start_time(pid: u32) -> Option<u64> {
+pub(crate) fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let after_name = stat.rsplit_once(") ")?.1;
     after_name.split(' ').nth(19)?.parse().ok()
-}
-
-/// Leaves word of a process for `tests/run`, which ends what an interrupted run left behind.
-fn note_down(pid: u32, started_at: u64) -> Option<PathBuf> {
-    let folder = PathBuf::from(std::env::var_os("MILLRACE_TEST_PIDS")?);
-    let note = folder.join(format!("{pid}-{started_at}"));
-    fs::write(&note, "").ok()?;
-    Some(note)
 }

@@ -27,7 +27,7 @@ mod rebalance;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use millrace_testkit::{System, resources, system};
+use millrace_testkit::{System, guardian, resources, system};
 
 use bed::Bed;
 use book::Book;
@@ -97,6 +97,7 @@ fn main() {
         }
     }
     if !only_report {
+        guardian::watch();
         resources::raise_descriptor_limit(8192);
         let all = || WORKLOADS.iter().map(|(name, _)| (*name).to_owned());
         if workloads.is_empty() {
