@@ -3,8 +3,10 @@
 //! - [`Family`] says what one kind of coordinator is made of;
 //! - a [`Coordinator`] runs a driver for each partition of the topic that this broker leads, and
 //!   hands requests to them;
-//! - a `driver` is a task: it loads the shard from the log, takes decisions in turn, appends what
-//!   they remember, and answers when the high watermark covers it;
+//! - a `driver` loads the shard from the log, takes decisions in turn, appends what they remember,
+//!   and answers when the high watermark covers it;
+//! - at its `desk` it meets its task and callers: most requests go by a queue to the task, brief ones
+//!   are decided by whoever brings them;
 //! - a [`Journal`] is the partition as a driver sees it.
 //!
 //! **What must hold**
@@ -15,6 +17,7 @@
 //! - A driver waits for no batch before it takes the next decision.
 
 mod batch;
+mod desk;
 mod driver;
 mod family;
 mod groups;

@@ -69,6 +69,31 @@ pub enum Call {
     ConsumerGroupDescribe(Vec<String>),
 }
 
+impl Call {
+    /// Whether it is looked at who the caller is, beyond the version of the request.
+    pub fn is_personal(&self) -> bool {
+        matches!(self, Call::JoinGroup(_) | Call::ConsumerGroupHeartbeat(_))
+    }
+
+    /// What [`refused`](super::refused) needs of it, for whoever gives the call away.
+    #[must_use]
+    pub fn outline(&self) -> Call {
+        match self {
+            Call::JoinGroup(request) => Call::JoinGroup(wire::JoinGroupRequest {
+                member_id: request.member_id.clone(),
+                ..Default::default()
+            }),
+            Call::SyncGroup(_) => Call::SyncGroup(wire::SyncGroupRequest::default()),
+            Call::Heartbeat(_) => Call::Heartbeat(wire::HeartbeatRequest::default()),
+            Call::LeaveGroup(_) => Call::LeaveGroup(wire::LeaveGroupRequest::default()),
+            Call::ConsumerGroupHeartbeat(_) => {
+                Call::ConsumerGroupHeartbeat(wire::ConsumerGroupHeartbeatRequest::default())
+            }
+            other => other.clone(),
+        }
+    }
+}
+
 /// The answer to the [`Call`] of the same name; errors are inside, as the protocol has them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Response {

@@ -29,9 +29,10 @@ pub async fn ask(context: &Context, group: &str, call: Call) -> Response {
 
 /// Has the groups of one partition answer; errors are in the answer.
 pub async fn ask_partition(context: &Context, partition: i32, call: Call) -> Response {
-    match try_partition(context, partition, call.clone()).await {
+    let outline = call.outline();
+    match try_partition(context, partition, call).await {
         Ok(response) => response,
-        Err(error) => refused(&call, append_failure(&call, error)),
+        Err(error) => refused(&outline, append_failure(&outline, error)),
     }
 }
 
@@ -45,7 +46,7 @@ pub async fn try_partition(
     call: Call,
 ) -> Result<Response, ErrorCode> {
     let request = Request {
-        caller: caller(context),
+        caller: caller(context, &call),
         call,
     };
     let groups = &context.node.broker().groups;
@@ -68,10 +69,16 @@ pub async fn ask_each(
     join_all(asked.map(|(partition, groups)| ask_partition(context, partition, call(groups)))).await
 }
 
-fn caller(context: &Context) -> group::Caller {
-    let caller = &context.caller;
+fn caller(context: &Context, call: &Call) -> group::Caller {
+    let (caller, version) = (&context.caller, context.api_version);
+    if !call.is_personal() {
+        return group::Caller {
+            version,
+            ..group::Caller::default()
+        };
+    }
     group::Caller {
-        version: context.api_version,
+        version,
         client_id: caller.client_id.as_deref().unwrap_or_default().to_owned(),
         client_host: java_address(caller.address.ip()),
         fresh_id: context.node.host.random.uuid(),

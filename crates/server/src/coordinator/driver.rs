@@ -1,8 +1,8 @@
-//! One partition's driver: a task that owns the shard.
+//! One partition's driver: it owns the shard, has it decide, appends and answers. Its task, and
+//! callers that come themselves, meet at a [`super::desk::Desk`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use millrace_coordinator::{Input, Now, Origin, ReplyTo, Shard};
@@ -10,17 +10,13 @@ use millrace_host::Clock;
 use millrace_model::{ErrorCode, Offset, ProducerEpoch, ProducerId, Timestamp};
 use millrace_protocol::compression::Compression;
 use millrace_replication::AppendFailure;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::batch::Pending;
 use super::family::{Encoded, Family};
 use super::journal::{Journal, Lost};
 use crate::api::errors::code_of_append;
-
-/// Decisions taken before what they remember is appended, at most.
-const MAX_DECISIONS_IN_BATCH: usize = 512;
 
 /// The longest sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -48,40 +44,20 @@ pub(super) struct Call<F: Family> {
     pub(super) reply: oneshot::Sender<Answer<F>>,
 }
 
-/// What comes to a driver from within the broker.
-pub(super) enum Order<F: Family> {
-    /// The cluster has changed.
-    Notice(F::Notice),
-    /// An operator wants to know.
-    Measure(oneshot::Sender<F::Measures>),
-}
-
-/// What a driver listens to.
-pub(super) struct Inlets<F: Family> {
-    pub(super) calls: mpsc::Receiver<Call<F>>,
-    /// Not bounded, since they come no faster than images are applied and metrics are scraped.
-    pub(super) orders: mpsc::UnboundedReceiver<Order<F>>,
-}
-
 /// What a driver is made with.
 pub(super) struct DriverParts<F: Family, J> {
     pub(super) family: Arc<F>,
     pub(super) partition: i32,
-    pub(super) journal: J,
+    pub(super) journal: Arc<J>,
     pub(super) clock: Clock,
     pub(super) options: DriverOptions,
-    pub(super) inlets: Inlets<F>,
-    /// Set once calls are served.
-    pub(super) loaded: Arc<AtomicBool>,
-    pub(super) stopping: CancellationToken,
 }
 
-/// Drives the shard of one partition for one leadership. When it is dropped, so are all callers
-/// that wait: they are told NOT_COORDINATOR.
+/// Drives the shard of one partition for one leadership.
 pub(super) struct Driver<F: Family, J> {
     pub(super) family: Arc<F>,
     pub(super) partition: i32,
-    pub(super) journal: J,
+    pub(super) journal: Arc<J>,
     pub(super) clock: Clock,
     /// Where the shard's steady clock began.
     began: Instant,
@@ -89,16 +65,18 @@ pub(super) struct Driver<F: Family, J> {
     pub(super) shard: F::Shard,
     /// Where the log ends, as far as the shard has applied it.
     pub(super) log_end: Offset,
-    inlets: Inlets<F>,
-    inbox: Vec<Call<F>>,
-    loaded: Arc<AtomicBool>,
-    stopping: CancellationToken,
     callers: BTreeMap<ReplyTo, oneshot::Sender<Answer<F>>>,
+    /// The caller that is here itself, and what it is answered.
+    present: Option<(ReplyTo, Option<Answer<F>>)>,
     last_caller: u64,
     pending: Pending<F::Record, F::Response>,
     unanswered: VecDeque<Unanswered<F::Response>>,
     /// What is committed for sure; nothing while this broker is cut off.
     high_watermark: Option<Offset>,
+    /// Until when its task sleeps if nothing happens.
+    sleeps_until: Instant,
+    /// The leadership is over.
+    is_over: bool,
 }
 
 /// Answers that wait for the high watermark.
@@ -109,86 +87,72 @@ struct Unanswered<Response> {
     replies: Vec<(ReplyTo, Response)>,
 }
 
-enum Event<F: Family> {
-    Called,
-    Ordered(Order<F>),
-    LogChanged,
-    Due,
-    Stopped,
-}
-
 impl<F: Family, J: Journal> Driver<F, J> {
     pub(super) fn new(parts: DriverParts<F, J>) -> Driver<F, J> {
         Driver {
             shard: parts.family.shard(parts.partition),
             family: parts.family,
             began: parts.clock.now(),
+            sleeps_until: parts.clock.now(),
             partition: parts.partition,
             journal: parts.journal,
             clock: parts.clock,
             options: parts.options,
             log_end: Offset::ZERO,
-            inlets: parts.inlets,
-            inbox: Vec::new(),
-            loaded: parts.loaded,
-            stopping: parts.stopping,
             callers: BTreeMap::new(),
+            present: None,
             last_caller: 0,
             pending: Pending::default(),
             unanswered: VecDeque::new(),
             high_watermark: None,
+            is_over: false,
         }
     }
 
-    /// Loads the shard and serves it until the leadership is over.
-    pub(super) async fn run(mut self) {
-        let stopping = self.stopping.clone();
-        if stopping.run_until_cancelled(self.load()).await != Some(Ok(())) {
-            return;
-        }
-        self.decide_alone(Input::Loaded);
-        self.loaded.store(true, Ordering::Release);
-        while self.settle().is_ok() {
-            let event = self.next().await;
-            // It may have waited for long.
-            if self.settle().is_err() {
-                break;
-            }
-            match event {
-                Event::Called => {
-                    self.journal.room().await;
-                    self.take_calls();
-                }
-                Event::Ordered(Order::Notice(notice)) => self.decide_alone(Input::Notice(notice)),
-                Event::Ordered(Order::Measure(reply)) => {
-                    // Who asked may have given up.
-                    let _ = reply.send(self.family.measure(&self.shard));
-                }
-                Event::LogChanged => {}
-                Event::Due => self.tick(),
-                Event::Stopped => return,
-            }
-        }
-        tracing::debug!(
-            topic = self.family.topic(),
-            partition = self.partition,
-            "a coordinator's partition is not led here any more"
-        );
+    /// Ends the leadership: whoever waits, and whoever comes, is told NOT_COORDINATOR.
+    pub(super) fn close(&mut self) {
+        self.is_over = true;
+        self.callers.clear();
     }
 
-    async fn next(&mut self) -> Event<F> {
-        let due = self.due();
-        tokio::select! {
-            biased;
-            () = self.stopping.cancelled() => Event::Stopped,
-            () = self.journal.changed() => Event::LogChanged,
-            Some(order) = self.inlets.orders.recv() => Event::Ordered(order),
-            calls = self.inlets.calls.recv_many(&mut self.inbox, MAX_DECISIONS_IN_BATCH) => match calls {
-                0 => Event::Stopped,
-                _ => Event::Called,
-            },
-            () = tokio::time::sleep_until(due) => Event::Due,
+    /// Notes that its task sleeps if nothing happens, and until when.
+    pub(super) fn fall_asleep(&mut self) -> Instant {
+        self.sleeps_until = self.due();
+        self.sleeps_until
+    }
+
+    /// Whether its task sleeps too long.
+    pub(super) fn is_due_earlier(&self) -> bool {
+        self.due() < self.sleeps_until
+    }
+
+    /// Decides for a caller that is here itself: what it is answered, or how it will be.
+    pub(super) fn decide_for(
+        &mut self,
+        request: F::Request,
+    ) -> Result<Answer<F>, oneshot::Receiver<Answer<F>>> {
+        if self.is_over || self.settle().is_err() {
+            return Ok(Err(ErrorCode::NotCoordinator));
         }
+        debug_assert!(self.pending.is_empty(), "what was decided is appended");
+        let from = self.next_caller();
+        self.present = Some((from, None));
+        let subject = self.family.subject(&request);
+        self.decide(subject, Input::Request { from, request });
+        self.flush();
+        match self.present.take() {
+            Some((_, Some(answer))) => Ok(answer),
+            _ => {
+                let (reply, answer) = oneshot::channel();
+                self.callers.insert(from, reply);
+                Err(answer)
+            }
+        }
+    }
+
+    fn next_caller(&mut self) -> ReplyTo {
+        self.last_caller += 1;
+        ReplyTo(self.last_caller)
     }
 
     /// When there is something to do though nobody calls.
@@ -207,12 +171,11 @@ impl<F: Family, J: Journal> Driver<F, J> {
         shard.min(longest).min(answers)
     }
 
-    fn take_calls(&mut self) {
-        let mut inbox = std::mem::take(&mut self.inbox);
-        for call in inbox.drain(..) {
+    /// Takes the calls that came by the queue.
+    pub(super) fn take_calls(&mut self, calls: &mut Vec<Call<F>>) {
+        for call in calls.drain(..) {
             self.take(call);
         }
-        self.inbox = inbox;
         self.flush();
     }
 
@@ -221,8 +184,7 @@ impl<F: Family, J: Journal> Driver<F, J> {
         if self.pending.concerns(subject) {
             self.flush();
         }
-        self.last_caller += 1;
-        let from = ReplyTo(self.last_caller);
+        let from = self.next_caller();
         self.callers.insert(from, reply);
         self.decide(subject, Input::Request { from, request });
     }
@@ -236,7 +198,8 @@ impl<F: Family, J: Journal> Driver<F, J> {
         }
     }
 
-    fn tick(&mut self) {
+    /// A deadline may have come.
+    pub(super) fn tick(&mut self) {
         let now = self.clocks().steady;
         if self.shard.next_deadline().is_some_and(|due| due <= now) {
             self.decide_alone(Input::Tick);
@@ -244,7 +207,7 @@ impl<F: Family, J: Journal> Driver<F, J> {
     }
 
     /// Takes a decision that may be about anything.
-    fn decide_alone(&mut self, input: Input<F::Request, F::Notice>) {
+    pub(super) fn decide_alone(&mut self, input: Input<F::Request, F::Notice>) {
         self.flush();
         self.decide(None, input);
         self.flush();
@@ -384,7 +347,7 @@ impl<F: Family, J: Journal> Driver<F, J> {
     }
 
     /// Answers what is committed by now, and what waited too long.
-    fn settle(&mut self) -> Result<(), Lost> {
+    pub(super) fn settle(&mut self) -> Result<(), Lost> {
         let standing = self.journal.standing()?;
         self.high_watermark = (!standing.is_cut_off).then_some(standing.high_watermark);
         let now = self.clock.now();
@@ -405,7 +368,11 @@ impl<F: Family, J: Journal> Driver<F, J> {
     }
 
     fn answer(&mut self, to: ReplyTo, answer: Answer<F>) {
-        if let Some(caller) = self.callers.remove(&to) {
+        if let Some((present, told)) = &mut self.present
+            && *present == to
+        {
+            *told = Some(answer);
+        } else if let Some(caller) = self.callers.remove(&to) {
             // Who has gone meanwhile asks again, or not.
             let _ = caller.send(answer);
         }

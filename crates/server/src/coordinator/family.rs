@@ -56,6 +56,11 @@ pub trait Family: Send + Sync + 'static {
     /// different subjects do not touch each other, so their records may share a batch.
     fn subject(&self, request: &Self::Request) -> Option<i32>;
 
+    /// Whether whoever brings the request may have it decided at once, instead of leaving it to the
+    /// driver's task: it is quickly decided, and mostly there is nothing to remember that could be
+    /// appended together with what others want remembered.
+    fn is_brief(&self, request: &Self::Request) -> bool;
+
     /// A record as it stands in the log.
     ///
     /// # Errors

@@ -217,6 +217,16 @@ impl Family for Groups {
         Some(java_string_hash(group))
     }
 
+    fn is_brief(&self, request: &Request) -> bool {
+        matches!(
+            request.call,
+            Call::Heartbeat(_)
+                | Call::ConsumerGroupHeartbeat(_)
+                | Call::JoinGroup(_)
+                | Call::SyncGroup(_)
+        )
+    }
+
     fn encode(&self, record: &Record) -> Result<Encoded, String> {
         let told = |error: millrace_protocol::EncodeError| error.to_string();
         Ok(Encoded {

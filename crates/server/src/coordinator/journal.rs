@@ -55,6 +55,9 @@ pub trait Journal: Send + Sync + 'static {
     /// Returns when the log's writer has caught up enough for more.
     fn room(&self) -> impl Future<Output = ()> + Send;
 
+    /// Whether it has caught up so far.
+    fn has_room(&self) -> bool;
+
     /// Appends a batch that shall be on every in-sync replica; returns where the log ends then.
     ///
     /// # Errors
@@ -126,6 +129,10 @@ impl Journal for ReplicaJournal {
 
     async fn room(&self) {
         self.replica.log().wait_for_room().await;
+    }
+
+    fn has_room(&self) -> bool {
+        self.replica.log().has_room()
     }
 
     fn append(&self, batch: BytesMut) -> Result<Offset, AppendFailure> {

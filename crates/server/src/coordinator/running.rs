@@ -11,7 +11,8 @@ use millrace_replication::Replicas;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::driver::{Answer, Call, Driver, DriverOptions, DriverParts, Inlets, Order};
+use super::desk::{Desk, Inlets, Order, Task, Tried, answered};
+use super::driver::{Answer, Call, Driver, DriverOptions, DriverParts};
 use super::family::Family;
 use super::journal::ReplicaJournal;
 use crate::Config;
@@ -53,7 +54,7 @@ struct Running<F: Family> {
     epoch: LeaderEpoch,
     calls: mpsc::Sender<Call<F>>,
     orders: mpsc::UnboundedSender<Order<F>>,
-    loaded: Arc<AtomicBool>,
+    desk: Arc<Desk<F, ReplicaJournal>>,
     stopping: CancellationToken,
 }
 
@@ -131,23 +132,28 @@ impl<F: Family> Coordinator<F> {
             epoch,
             calls,
             orders,
-            loaded: Arc::new(AtomicBool::new(false)),
+            desk: Arc::default(),
             stopping: CancellationToken::new(),
         };
+        let journal = ReplicaJournal::new(replica, epoch, self.host.tasks.clone());
+        let journal = Arc::new(journal);
         let driver = Driver::new(DriverParts {
             family: self.family.clone(),
             partition: id.index,
-            journal: ReplicaJournal::new(replica, epoch, self.host.tasks.clone()),
+            journal: journal.clone(),
             clock: self.host.clock.clone(),
             options: (self.options)(&self.config.borrow()),
+        });
+        let task = Task {
+            desk: running.desk.clone(),
+            journal,
             inlets: Inlets {
                 calls: called,
                 orders: ordered,
             },
-            loaded: running.loaded.clone(),
             stopping: running.stopping.clone(),
-        });
-        self.host.tasks.spawn(driver.run());
+        };
+        self.host.tasks.spawn(task.run(driver));
         Some(running)
     }
 
@@ -158,24 +164,32 @@ impl<F: Family> Coordinator<F> {
     /// caller waits; COORDINATOR_LOAD_IN_PROGRESS; why the log did not take what was decided;
     /// REQUEST_TIMED_OUT where it is not known to be committed.
     pub async fn call(&self, partition: i32, request: F::Request) -> Answer<F> {
-        let calls = {
+        let (desk, calls) = {
             let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
             let driver = running.get(&partition).ok_or(ErrorCode::NotCoordinator)?;
-            if !driver.loaded.load(Ordering::Acquire) {
+            if !driver.desk.is_open() {
                 // One that could not load has ended.
                 return Err(match driver.calls.is_closed() {
                     true => ErrorCode::NotCoordinator,
                     false => ErrorCode::CoordinatorLoadInProgress,
                 });
             }
-            driver.calls.clone()
+            (driver.desk.clone(), driver.calls.clone())
+        };
+        let request = match desk.ask(request) {
+            Tried::Answered(answer) => return answer,
+            Tried::Waits(answer) => {
+                // The driver must not be kept alive by those who wait for its answer.
+                drop((desk, calls));
+                return answered::<F>(answer).await;
+            }
+            Tried::Busy(request) => request,
         };
         let (reply, answer) = oneshot::channel();
         let sent = calls.send(Call { request, reply }).await;
-        // The driver must not be kept alive by those who wait for its answer.
-        drop(calls);
+        drop((desk, calls));
         sent.map_err(|_| ErrorCode::NotCoordinator)?;
-        answer.await.unwrap_or(Err(ErrorCode::NotCoordinator))
+        answered::<F>(answer).await
     }
 
     /// The partitions with a driver, loaded or not.
@@ -188,9 +202,7 @@ impl<F: Family> Coordinator<F> {
     pub async fn measure(&self) -> Vec<((i32, LeaderEpoch), F::Measures)> {
         let asked: Vec<_> = {
             let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
-            let loaded = running
-                .iter()
-                .filter(|(_, driver)| driver.loaded.load(Ordering::Acquire));
+            let loaded = running.iter().filter(|(_, driver)| driver.desk.is_open());
             let ask = loaded.map(|(index, driver)| {
                 let (reply, answer) = oneshot::channel();
                 // One that has ended drops the question, which is an answer too.

@@ -4,7 +4,6 @@ mod fake_journal;
 mod sums;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use millrace_host::Clock;
@@ -16,7 +15,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::driver::{Answer, Call, Driver, DriverOptions, DriverParts, Inlets, Order};
+use super::desk::{Desk, Inlets, Order, Task, Tried};
+use super::driver::{Answer, Call, Driver, DriverOptions, DriverParts};
 use fake_journal::FakeJournal;
 use sums::{Ask, Sums};
 
@@ -25,7 +25,7 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 struct Running {
     calls: mpsc::Sender<Call<Sums>>,
     orders: mpsc::UnboundedSender<Order<Sums>>,
-    loaded: Arc<AtomicBool>,
+    desk: Arc<Desk<Sums, Arc<FakeJournal>>>,
     driver: JoinHandle<()>,
 }
 
@@ -34,7 +34,8 @@ type Pending = oneshot::Receiver<Answer<Sums>>;
 fn start(journal: &Arc<FakeJournal>) -> Running {
     let (calls, called) = mpsc::channel(1000);
     let (orders, ordered) = mpsc::unbounded_channel();
-    let loaded = Arc::new(AtomicBool::new(false));
+    let desk = Arc::new(Desk::default());
+    let journal = Arc::new(journal.clone());
     let began = Instant::now();
     let wall = move || Timestamp(i64::try_from(began.elapsed().as_millis()).unwrap());
     let driver = Driver::new(DriverParts {
@@ -47,18 +48,21 @@ fn start(journal: &Arc<FakeJournal>) -> Running {
             compression: Compression::None,
             load_bytes: 100,
         },
+    });
+    let task = Task {
+        desk: desk.clone(),
+        journal,
         inlets: Inlets {
             calls: called,
             orders: ordered,
         },
-        loaded: loaded.clone(),
         stopping: CancellationToken::new(),
-    });
+    };
     Running {
         calls,
         orders,
-        loaded,
-        driver: tokio::spawn(driver.run()),
+        desk,
+        driver: tokio::spawn(task.run(driver)),
     }
 }
 
@@ -68,6 +72,11 @@ impl Running {
         let call = Call { request, reply };
         assert!(self.calls.try_send(call).is_ok());
         answer
+    }
+
+    /// Brings a request in person.
+    fn bring(&self, request: Ask) -> Tried<Sums> {
+        self.desk.ask(request)
     }
 
     async fn ask(&self, request: Ask) -> Answer<Sums> {
@@ -115,6 +124,83 @@ async fn decisions_follow_each_other_before_they_are_committed() {
     assert_eq!(second.try_recv().unwrap(), Ok(11));
     assert_eq!(read.try_recv().unwrap(), Ok(11));
     assert_eq!(running.ask(Ask::Get(2)).await, Ok(0));
+}
+
+/// Who comes in person is answered at once where nothing has to be committed, and sees what was
+/// decided before.
+#[tokio::test(start_paused = true)]
+async fn who_brings_a_request_need_not_wait_for_the_task() {
+    let journal = FakeJournal::leading();
+    let running = start(&journal);
+    assert!(
+        matches!(running.bring(Ask::Get(1)), Tried::Busy(_)),
+        "it is not loaded"
+    );
+    settle().await;
+    journal.hold_commits();
+    assert!(
+        matches!(running.bring(Ask::GetAll), Tried::Busy(_)),
+        "it is not brief"
+    );
+    let Tried::Answered(answer) = running.bring(Ask::Get(1)) else {
+        panic!("everything is committed");
+    };
+    assert_eq!(answer, Ok(0));
+    let Tried::Waits(mut added) = running.bring(add(1, 5)) else {
+        panic!("it is not committed yet");
+    };
+    let Tried::Waits(mut read) = running.bring(Ask::Get(1)) else {
+        panic!("a read waits like a write");
+    };
+    settle().await;
+    assert!(added.try_recv().is_err() && read.try_recv().is_err());
+    journal.commit(1);
+    settle().await;
+    assert_eq!(added.try_recv().unwrap(), Ok(5));
+    assert_eq!(read.try_recv().unwrap(), Ok(5));
+    // Nobody waits for the task to notice.
+    journal.cut_off(true);
+    assert!(matches!(running.bring(Ask::Get(1)), Tried::Waits(_)));
+    journal.cut_off(false);
+    journal.fail_next(AppendFailure::Offline);
+    let Tried::Answered(failed) = running.bring(add(1, 5)) else {
+        panic!("nothing was appended");
+    };
+    assert_eq!(failed, Err(ErrorCode::KafkaStorageError));
+}
+
+/// The task sleeps long, and is told of a deadline that comes earlier.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_somebody_brings_wakes_the_task() {
+    let journal = FakeJournal::leading();
+    let running = start(&journal);
+    settle().await;
+    let began = Instant::now();
+    let Tried::Waits(waiting) = running.bring(Ask::WaitUntil(Timestamp(7_000))) else {
+        panic!("the time has not come");
+    };
+    assert_eq!(waiting.await.unwrap(), Ok(-1));
+    assert_eq!(began.elapsed(), Duration::from_secs(7));
+}
+
+/// Whoever waits, and whoever comes, is told that another broker leads.
+#[tokio::test(start_paused = true)]
+async fn who_comes_after_the_leadership_is_told_so() {
+    let journal = FakeJournal::leading();
+    let running = start(&journal);
+    settle().await;
+    let Tried::Waits(waiting) = running.bring(Ask::WaitUntil(Timestamp(1_000_000))) else {
+        panic!("the time has not come");
+    };
+    let told_so = |tried| match tried {
+        Tried::Answered(answer) => assert_eq!(answer, Err(ErrorCode::NotCoordinator)),
+        _ => panic!("nobody would answer"),
+    };
+    journal.lose();
+    told_so(running.bring(Ask::Get(1)));
+    assert!(waiting.await.is_err());
+    journal.lead();
+    told_so(running.bring(Ask::Get(1)));
 }
 
 /// Requests that wait together, and the records in each batch that comes of them.
@@ -232,10 +318,10 @@ async fn nothing_is_served_before_the_leadership_begins_and_all_is_loaded() {
     let running = start(&journal);
     let early = running.send(Ask::Get(0));
     settle().await;
-    assert!(!running.loaded.load(Ordering::Acquire));
+    assert!(!running.desk.is_open());
     journal.lead();
     settle().await;
-    assert!(running.loaded.load(Ordering::Acquire));
+    assert!(running.desk.is_open());
     let expected: i64 = (1..=50).filter(|number| number % 3 == 0).sum();
     assert_eq!(early.await.unwrap(), Ok(expected));
     assert!(journal.reads() > 10, "it is read a piece at a time");
@@ -250,7 +336,7 @@ async fn a_partition_that_cannot_be_read_is_not_served() {
     earlier.driver.abort();
     let running = start(&journal);
     running.driver.await.unwrap();
-    assert!(!running.loaded.load(Ordering::Acquire));
+    assert!(!running.desk.is_open());
 }
 
 #[tokio::test(start_paused = true)]

@@ -170,6 +170,10 @@ impl Journal for Arc<FakeJournal> {
 
     async fn room(&self) {}
 
+    fn has_room(&self) -> bool {
+        true
+    }
+
     fn append(&self, mut batch: BytesMut) -> Result<Offset, AppendFailure> {
         let mut state = self.state();
         if let Some(failure) = state.failure.take() {

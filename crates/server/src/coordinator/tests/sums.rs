@@ -150,6 +150,10 @@ impl Family for Sums {
         }
     }
 
+    fn is_brief(&self, request: &Ask) -> bool {
+        !matches!(request, Ask::GetAll)
+    }
+
     fn encode(&self, (subject, number): &(i32, i64)) -> Result<Encoded, String> {
         Ok(Encoded {
             key: Bytes::copy_from_slice(&subject.to_be_bytes()),
