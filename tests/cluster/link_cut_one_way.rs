@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use millrace_testkit::Options;
+use millrace_testkit::admin::Admin;
+use millrace_testkit::{Options, wait};
+use millrace_tests::run::TOPIC;
 use millrace_tests::{Run, Workload};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -25,11 +27,28 @@ fn cut(name: &str, lost: Lost, pick: impl FnOnce(&Run) -> i32) {
             }
         }
     });
+    wait_for_others_to_lead(&run, victim);
     run.wait_progress(MINUTE);
     run.cluster.links().heal();
     run.finish()
         .expect_sound()
         .expect_gap_below(Duration::from_secs(6));
+}
+
+/// What was acknowledged before the cut may arrive after it, and must not end the fault before it
+/// has had any effect.
+fn wait_for_others_to_lead(run: &Run, victim: i32) {
+    let others = run.cluster.all_but(victim).into_iter();
+    let ports = others.map(|node| run.cluster.node(node).client_port());
+    let admin = Admin::new(ports.collect());
+    wait::until("the others to lead what it led", MINUTE, || {
+        let partitions = admin.partitions(TOPIC)?;
+        let another = |leader| leader != victim;
+        match partitions.iter().all(|p| p.leader.is_some_and(another)) {
+            true => Ok(()),
+            false => Err(format!("{partitions:?}")),
+        }
+    });
 }
 
 #[test]

@@ -23,6 +23,10 @@ const ROOM_LIMIT: Duration = Duration::from_secs(600);
 /// one the rest is not held against the brokers.
 const LONGEST_STEP: Duration = Duration::from_millis(200);
 
+/// A controller that no majority of the quorum answered for so long hears nobody, as far as it can
+/// tell: the silence of brokers is then no news of them.
+const DEAF: Duration = Duration::from_millis(400);
+
 /// After how long without a word somebody who speaks every `interval` counts as silent.
 pub fn silence(interval: Duration) -> Duration {
     interval * 5 / 2
@@ -54,6 +58,10 @@ pub struct Sessions {
     timeout: Duration,
     brokers: BTreeMap<BrokerId, Session>,
     last_step: Option<Duration>,
+    /// When the newest message left that a majority of the quorum has answered.
+    answered: Duration,
+    /// Until when silence is not held against anybody, since this controller could not hear.
+    excused_until: Duration,
 }
 
 impl Sessions {
@@ -63,6 +71,8 @@ impl Sessions {
             timeout,
             brokers: BTreeMap::new(),
             last_step: None,
+            answered: Duration::ZERO,
+            excused_until: Duration::ZERO,
         }
     }
 
@@ -71,6 +81,7 @@ impl Sessions {
     pub fn activate(&mut self, image: &Image, now: Duration) {
         self.brokers.clear();
         self.last_step = Some(now);
+        (self.answered, self.excused_until) = (now, now);
         for broker in image.brokers().filter(|b| !b.fenced) {
             self.brokers
                 .insert(broker.id, Session::new(broker.epoch, now));
@@ -88,6 +99,16 @@ impl Sessions {
         }
     }
 
+    /// A majority of the quorum has answered what this controller sent at `sent`: others hear it, and
+    /// it hears them. What brokers did not say counts only as far as that reaches. Where it has just
+    /// begun to hear again, the brokers' words may come a moment after the quorum's.
+    pub fn majority_answered(&mut self, sent: Duration, now: Duration) {
+        if sent > self.answered + DEAF {
+            self.excused_until = now + STREAM_GRACE;
+        }
+        self.answered = self.answered.max(sent);
+    }
+
     /// The broker was heard of, under this registration.
     pub fn heard(
         &mut self,
@@ -101,11 +122,10 @@ impl Sessions {
         session.image_version = session.image_version.max(version);
     }
 
-    /// A stream from the broker began.
+    /// A stream from the broker began. That does not make its session last longer, for it does not
+    /// prove that the broker hears anything; heartbeats do, since each waits for an answer.
     pub fn stream_began(&mut self, id: BrokerId, epoch: BrokerEpoch, now: Duration) {
-        let session = self.of(id, epoch, now);
-        session.last_heard = session.last_heard.max(now);
-        session.stream_ended = None;
+        self.of(id, epoch, now).stream_ended = None;
     }
 
     /// The last stream from the broker ended.
@@ -137,18 +157,32 @@ impl Sessions {
         self.is_live(id, now) && self.get(id).is_some_and(|s| s.stream_ended.is_none())
     }
 
-    /// The brokers to fence: not fenced in the image, and without a session that lasts.
+    /// The brokers to fence: not fenced in the image, and gone, or without a session that lasts
+    /// though others have been heard since.
     pub fn expired(&self, image: &Image, now: Duration) -> Vec<BrokerId> {
         let serving = image.brokers().filter(|b| !b.fenced).map(|b| b.id);
-        serving.filter(|id| !self.is_live(*id, now)).collect()
+        let over = |id: &BrokerId| match self.get(*id) {
+            Some(session) => !self.is_live(*id, now) && self.counts(session, self.timeout / 2, now),
+            None => true,
+        };
+        serving.filter(over).collect()
+    }
+
+    /// Whether a broker's silence is its own: a majority was heard that long after it.
+    fn counts(&self, session: &Session, after: Duration, now: Duration) -> bool {
+        // A stream that ended was heard to end.
+        let since = session.last_heard + after;
+        now >= self.excused_until && (session.stream_ended.is_some() || self.answered >= since)
     }
 
     /// The brokers that serve and have missed two heartbeats, though their sessions last. Nothing is
     /// decided from that: clients had better not be sent there.
     pub fn silent(&self, image: &Image, now: Duration) -> Vec<BrokerId> {
         let sessions = self.brokers.iter();
-        let silent =
-            sessions.filter(|(id, session)| image.is_active(**id) && session.is_silent(now));
+        let silent = sessions.filter(|(id, session)| {
+            let most = session.patience() * 3 / 4;
+            image.is_active(**id) && session.is_silent(now) && self.counts(session, most, now)
+        });
         silent.map(|(id, _)| *id).collect()
     }
 
@@ -212,9 +246,12 @@ impl Session {
     }
 
     /// Whoever has said nothing at all to this controller is waited for as for the end of a stream.
+    fn patience(&self) -> Duration {
+        self.interval.map_or(STREAM_GRACE, silence)
+    }
+
     fn is_silent(&self, now: Duration) -> bool {
-        let patience = self.interval.map_or(STREAM_GRACE, silence);
-        now.saturating_sub(self.last_heard) > patience
+        now.saturating_sub(self.last_heard) > self.patience()
     }
 
     fn ends(&self, timeout: Duration) -> Duration {
@@ -266,7 +303,7 @@ mod tests {
         assert!(!sessions.is_live(ID, ms(350)));
         assert!(!sessions.is_taken(ID, ms(101)));
         sessions.stream_began(ID, EPOCH, ms(200));
-        assert!(sessions.is_live(ID, ms(1199)));
+        assert!(sessions.is_live(ID, ms(999)));
     }
 
     #[test]
@@ -277,6 +314,14 @@ mod tests {
         // Whoever has been silent for long is looked at no more.
         assert_eq!(sessions.next_deadline(ms(1000)), Some(ms(1400)));
         assert_eq!(sessions.next_deadline(ms(1400)), None);
+    }
+
+    #[test]
+    fn a_stream_that_begins_proves_nothing() {
+        let mut sessions = sessions();
+        sessions.stream_ended(ID, EPOCH, ms(900));
+        sessions.stream_began(ID, EPOCH, ms(910));
+        assert!(sessions.is_live(ID, ms(999)) && !sessions.is_live(ID, ms(1000)));
     }
 
     #[test]

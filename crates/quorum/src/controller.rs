@@ -24,6 +24,7 @@ use tokio::time::Instant;
 pub(crate) use self::pending::{Pending, decision};
 use self::reign::Reign;
 use crate::Raft;
+use crate::elections;
 use crate::error::DecideError;
 use crate::formation;
 use crate::machine::{AppliedState, Published};
@@ -141,14 +142,34 @@ impl Controller {
         self.host.clock.now().duration_since(self.began)
     }
 
+    fn unanswered(&self) -> Duration {
+        unanswered(&self.raft)
+    }
+
     /// Whether no majority of the voters has answered this leader for a session: another node may
     /// be the controller by now, and nobody must take this one's word for being in touch with it.
     fn is_cut_off(&self) -> bool {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let alone = metrics.membership_config.voter_ids().count() <= 1;
-        let acked = metrics.last_quorum_acked.as_ref();
-        !alone && acked.is_some_and(|acked| acked.elapsed() > self.settings.session_timeout)
+        self.unanswered() > self.settings.session_timeout
+    }
+
+    /// Whether openraft takes what this leader proposes: no longer than the others keep from
+    /// electing another.
+    fn has_lease(&self) -> bool {
+        self.unanswered() < self.settings.timing.lease()
+    }
+
+    /// Makes room for another leader: says that this one hears nobody, and then nothing.
+    fn fall_silent(&self) {
+        if !self.members.fall_silent() {
+            return;
+        }
+        let standing = self.standing.borrow().clone();
+        for voter in standing.membership.voter_ids() {
+            if voter != self.members.me {
+                let telling = elections::give_up(self.members.clone(), standing.clone(), voter);
+                self.host.control.spawn(telling);
+            }
+        }
     }
 
     fn image(&self) -> Arc<Image> {
@@ -235,4 +256,13 @@ impl Controller {
             .get(&id)
             .is_some_and(|(of, count)| *of == epoch && *count > 0)
     }
+}
+
+/// How long ago the newest message of this leader left that a majority of the voters has answered.
+pub(crate) fn unanswered(raft: &Raft) -> Duration {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let alone = metrics.membership_config.voter_ids().count() <= 1;
+    let acked = metrics.last_quorum_acked.as_ref().filter(|_| !alone);
+    acked.map_or(Duration::ZERO, |acked| acked.elapsed())
 }

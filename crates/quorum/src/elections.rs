@@ -7,11 +7,16 @@
 //! after its leader too, before it answers: it may not have seen the connection break, or may have
 //! had none yet. Pre-vote keeps all this harmless: where the others still hear the leader, their
 //! leases stand, and no term is wasted.
+//!
+//! A leader may be heard and hear nobody. It finds out, for nobody answers, and says so: that word
+//! needs no answer. Whom it reaches need not wait for the leader's silence to last.
 
 use std::future::Future;
 use std::time::Duration;
 
 use millrace_host::Host;
+use millrace_rpc::proto::raft;
+use millrace_rpc::proto::raft::raft_client::RaftClient;
 use millrace_rpc::{LinkFailure, PeerChannel, Purpose};
 use openraft::raft::TransferLeaderRequest;
 use tokio::sync::watch;
@@ -22,6 +27,7 @@ use crate::hello::{self, Probe};
 use crate::members::Members;
 use crate::standing::Standing;
 use crate::types::RaftId;
+use crate::wire;
 
 /// How long a leader whose connection broke is probed before it counts as gone.
 const PROBE_LIMIT: Duration = Duration::from_millis(150);
@@ -39,6 +45,9 @@ const JITTER_MS: u64 = 12;
 /// that is cut short by the next one wins nothing.
 const FIRST_ROUND: Duration = Duration::from_millis(120);
 const LAST_ROUND: Duration = Duration::from_millis(960);
+
+/// How long a leader that hears nobody tries to say so.
+const GIVE_UP_LIMIT: Duration = Duration::from_millis(500);
 
 /// How often a voter that knows no leader asks the others at a start.
 const ASK_INTERVAL: Duration = Duration::from_millis(25);
@@ -113,8 +122,20 @@ impl Elections {
     /// Follows the connection to the leader; if it is gone, stands for election.
     async fn watch_leader(&mut self, leader: RaftId, standing: &Standing) -> Option<()> {
         let channel = self.members.channels.channel(leader.node, Purpose::Raft);
-        match self.unless_changed(parting(&channel)).await? {
+        let mut given_up = self.members.given_up();
+        let parting = async move {
+            tokio::select! {
+                biased;
+                _ = given_up.changed() => Parting::GivenUp,
+                parting = parting(&channel) => parting,
+            }
+        };
+        match self.unless_changed(parting).await? {
             None => return Some(()),
+            Some(Parting::GivenUp) => {
+                tracing::info!(%leader, "the leader of the quorum hears nobody, as it says itself");
+                return self.stand(standing, leader).await;
+            }
             Some(Parting::Unreachable) => {
                 tracing::debug!(%leader, "the leader cannot be reached from here");
                 self.unless_changed(tokio::time::sleep(PROBE_LIMIT)).await?;
@@ -219,6 +240,8 @@ enum Parting {
     Broke,
     /// It never was there: the leader is left to the election timeout.
     Unreachable,
+    /// The leader says that it hears nobody.
+    GivenUp,
 }
 
 /// Connects to the leader and waits until that breaks.
@@ -249,6 +272,19 @@ pub(crate) async fn reconsider(raft: &Raft, members: &Members, standing: &Standi
     tracing::info!(%leader, term = standing.term, "the leader is gone, as another voter says");
     members.forget_leader();
     drop_lease(raft, standing).await;
+}
+
+/// Tells another voter that this leader hears nobody. Whether that arrives nobody can say.
+pub(crate) async fn give_up(members: Members, standing: Standing, to: RaftId) {
+    let channel = members.channels.channel(to.node, Purpose::Raft);
+    let request = raft::TransferRequest {
+        from: Some(wire::encode_vote(&standing.vote)),
+        to: Some(wire::encode_id(&standing.me)),
+        last: None,
+    };
+    let mut client = RaftClient::new(channel);
+    // No answer is what made it say so.
+    let _ = tokio::time::timeout(GIVE_UP_LIMIT, client.transfer_leader(request)).await;
 }
 
 /// Takes back the promise not to vote against the leader for a while.

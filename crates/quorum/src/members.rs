@@ -32,6 +32,7 @@ pub(crate) struct Members {
     clock: Clock,
     heard: Arc<Mutex<Heard>>,
     pulse: watch::Sender<()>,
+    given_up: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -61,6 +62,7 @@ impl Members {
             clock,
             heard: Arc::default(),
             pulse: watch::Sender::default(),
+            given_up: watch::Sender::default(),
         }
     }
 
@@ -121,16 +123,30 @@ impl Members {
         self.lock().leader = None;
     }
 
+    /// The leader says that it hears nobody: another one is needed.
+    pub(crate) fn leader_gave_up(&self) {
+        self.forget_leader();
+        self.given_up.send_replace(());
+    }
+
+    /// Changes when a leader says that it hears nobody.
+    pub(crate) fn given_up(&self) -> watch::Receiver<()> {
+        self.given_up.subscribe()
+    }
+
     /// No majority answers this leader, though it may still be heard: it says nothing for a while,
-    /// so that those who hear it may elect another. Where it was only slow, it then goes on.
-    pub(crate) fn fall_silent(&self) {
+    /// so that those who hear it may elect another. Where it was only slow, it then goes on. Whether
+    /// the silence has just begun.
+    pub(crate) fn fall_silent(&self) -> bool {
         let now = self.clock.now();
         let mut heard = self.lock();
         let spoke_long_enough = |until: Instant| now >= until + BETWEEN_SILENCES;
-        if heard.silent_until.is_none_or(spoke_long_enough) {
+        let begins = heard.silent_until.is_none_or(spoke_long_enough);
+        if begins {
             tracing::warn!("no majority answers this leader of the quorum: it falls silent");
             heard.silent_until = Some(now + SILENCE);
         }
+        begins
     }
 
     /// Whether this node says nothing as a leader.

@@ -95,6 +95,13 @@ impl Default for Timing {
     }
 }
 
+impl Timing {
+    /// How long a leader counts on not being replaced after a majority has heard it.
+    pub(crate) fn lease(&self) -> Duration {
+        self.election_max / 2
+    }
+}
+
 /// Automatic preferred-leader election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Balance {

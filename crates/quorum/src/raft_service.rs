@@ -122,12 +122,18 @@ impl Service for RaftService {
         let from = wire::decode_some_vote(request.from.as_ref())?;
         let to = wire::decode_id(request.to.as_ref().ok_or(wire::Malformed("target"))?)?;
         let last = request.last.as_ref().map(wire::decode_log_id);
+        // A leader that names itself gives up; the request takes back the lease it has here.
+        let standing = self.standing.borrow().clone();
+        let gave_up = from.leader_id().voted_for == to && from == standing.vote;
         let rpc = TransferLeaderRequest::new(from, to, last);
         let answer = self
             .raft
             .handle_transfer_leader(rpc)
             .await
             .map_err(stopped)?;
+        if gave_up && to != self.members.me {
+            self.members.leader_gave_up();
+        }
         let refusal = answer
             .err()
             .map(|refusal| refusal.to_string())

@@ -21,6 +21,8 @@ use millrace_rpc::tonic::Status;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::controller::unanswered;
+use crate::types::RaftId;
 use crate::{Inner, SessionSettings, control_wire};
 
 /// Messages that may wait in a stream.
@@ -83,6 +85,18 @@ impl Shared {
         let settings = &self.inner.settings;
         let unanswered = self.inner.host.clock.now() - *lock(&self.last_contact);
         (silence(settings.heartbeat_interval)..settings.session_timeout).contains(&unanswered)
+    }
+
+    /// The controller has answered. This node's own one knows no more than what a majority last
+    /// told it.
+    fn note_contact(&self, heard: Instant, controller: Option<RaftId>) {
+        let ago = match controller == Some(self.inner.members.me) {
+            true => unanswered(&self.inner.raft),
+            false => Duration::ZERO,
+        };
+        let mut contact = lock(&self.last_contact);
+        // Nothing is as old as the clock.
+        *contact = heard.checked_sub(ago).unwrap_or(heard).max(*contact);
     }
 
     /// Another controller takes the place of this one.
@@ -161,9 +175,17 @@ impl BrokerSession {
     /// last heartbeats the controller misses, and the controller's own if it has not answered for
     /// as long. This is what shortens a client's wait when a broker hangs: it does not spend the
     /// time until the leaders have changed on requests that nobody will answer.
+    ///
+    /// A controller's word counts as long as it answers. Afterwards this broker may be the one that
+    /// is cut off, and clients that were told of no other one would stay here: librdkafka forgets
+    /// the brokers that Metadata leaves out.
     pub fn silent(&self) -> BTreeSet<BrokerId> {
         let shared = &*self.0;
-        let mut silent = shared.state.borrow().silent.clone();
+        let in_touch = *shared.in_touch.borrow();
+        let mut silent = match in_touch {
+            true => shared.state.borrow().silent.clone(),
+            false => BTreeSet::new(),
+        };
         let controller = shared.inner.leader_id();
         let controller = controller.filter(|id| *id != shared.inner.members.me);
         if let Some(controller) = controller
@@ -341,7 +363,7 @@ impl Keeper {
                     self.take(message.ok_or_else(gone)??)?;
                     let hurry = rhythm.dirty || self.shared.wishes.borrow().shutdown;
                     rhythm.answered(clock.now(), hurry);
-                    *lock(&self.shared.last_contact) = rhythm.heard;
+                    self.shared.note_contact(rhythm.heard, leader);
                     self.shared.in_touch.send_if_modified(|in_touch| !std::mem::replace(in_touch, true));
                     false
                 }

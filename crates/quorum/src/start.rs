@@ -49,7 +49,7 @@ impl Quorum {
 /// waits for a vote, which the voter's disk has to keep first.
 fn config(timing: &Timing, cluster_id: &str) -> Result<Config, QuorumError> {
     let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    let lease = ms(timing.election_max) / 2;
+    let lease = ms(timing.lease());
     let config = Config {
         cluster_name: cluster_id.to_owned(),
         heartbeat_interval: ms(timing.heartbeat),

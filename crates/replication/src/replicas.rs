@@ -311,10 +311,17 @@ async fn ask(shared: Arc<Shared>, mut asked: mpsc::UnboundedReceiver<(Arc<Replic
             })
             .collect();
         tracing::debug!(changes = changes.len(), "asking for changes of ISRs");
-        let answer = shared.link.alter_partitions(changes);
-        let granted = tokio::time::timeout(CONTROLLER_PATIENCE, answer)
-            .await
-            .unwrap_or_default();
+        // Where no answer arrives, what followers say may not arrive either, though the controller
+        // hears this broker: it would take them out of the ISR, and then fence the last one in it.
+        let in_touch = *shared.link.in_touch().borrow();
+        let granted = match in_touch {
+            true => {
+                let answer = shared.link.alter_partitions(changes);
+                let answer = tokio::time::timeout(CONTROLLER_PATIENCE, answer).await;
+                answer.unwrap_or_default()
+            }
+            false => Vec::new(),
+        };
         let mut todo = Todo::default();
         for (place, (replica, request)) in newest.into_values().enumerate() {
             let outcome = match granted.get(place) {

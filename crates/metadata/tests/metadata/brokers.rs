@@ -184,12 +184,14 @@ fn a_broker_that_missed_two_heartbeats_is_silent_until_the_next() {
     let ms = Duration::from_millis;
     let beats = |sessions: &mut Sessions, id, now| {
         sessions.step(now);
+        sessions.majority_answered(now, now);
         assert!(
             heartbeat(&image, sessions, &beat(&image, id), now)
                 .reply
                 .is_ok()
         );
     };
+    sessions.majority_answered(NOW + ms(240), NOW + ms(260));
     assert_eq!(sessions.silent(&image, NOW + ms(260)), [b(1), b(2)]);
     for id in [1, 2] {
         beats(&mut sessions, id, NOW);
@@ -202,6 +204,65 @@ fn a_broker_that_missed_two_heartbeats_is_silent_until_the_next() {
     }
     beats(&mut sessions, 1, NOW + ms(310));
     assert!(sessions.silent(&image, NOW + ms(310)).is_empty());
+}
+
+/// At what millisecond, and what.
+type At<T> = (u64, T);
+
+/// A controller and brokers that beat every hundred milliseconds, all of them heard until zero and
+/// from `hears_again` on, though what a broker says arrives thirty milliseconds after the quorum's
+/// answer. Returns when who was first named silent, and first to be fenced.
+fn deaf_until(hears_again: u64, dead: Option<i32>) -> (Option<At<Vec<i32>>>, Vec<At<i32>>) {
+    let image = cluster(&[1, 2, 3]);
+    let mut sessions = sessions();
+    sessions.activate(&image, NOW);
+    let (mut silent, mut expired) = (None, Vec::new());
+    for step in 0..300 {
+        let (at, now) = (step * 10, NOW + Duration::from_millis(step * 10));
+        sessions.step(now);
+        let hears = at == 0 || at >= hears_again;
+        if hears && at % 100 == 0 {
+            sessions.majority_answered(now, now);
+        }
+        let beats = [1, 2, 3]
+            .into_iter()
+            .filter(|id| Some(*id) != dead || at == 0);
+        for id in beats.filter(|_| hears && (at == 0 || at % 100 == 30)) {
+            let beat = beat(&image, id);
+            assert!(heartbeat(&image, &mut sessions, &beat, now).reply.is_ok());
+        }
+        let numbers = |ids: Vec<BrokerId>| ids.into_iter().map(BrokerId::get);
+        let named: Vec<i32> = numbers(sessions.silent(&image, now)).collect();
+        if !named.is_empty() {
+            silent.get_or_insert((at, named));
+        }
+        for id in numbers(sessions.expired(&image, now)) {
+            if expired.iter().all(|(_, known)| *known != id) {
+                expired.push((at, id));
+            }
+        }
+    }
+    (silent, expired)
+}
+
+#[test]
+fn a_controller_that_hears_nobody_takes_nobody_for_silent_or_dead() {
+    // Never again; and again before and after every session is over.
+    for hears_again in [100_000, 700, 1_800] {
+        assert_eq!(
+            deaf_until(hears_again, None),
+            (None, vec![]),
+            "{hears_again}"
+        );
+    }
+    // One that is dead is found out by a controller that hears, and by one that hears again, which
+    // gives everybody a moment.
+    assert_eq!(
+        deaf_until(0, Some(2)),
+        (Some((260, vec![2])), vec![(1000, 2)])
+    );
+    let late = deaf_until(1_800, Some(2));
+    assert_eq!(late, (Some((2050, vec![2])), vec![(2050, 2)]));
 }
 
 #[test]

@@ -137,9 +137,12 @@ impl<'a> Reign<'a> {
     fn sweep(&mut self) {
         self.swept = self.controller.host.clock.now();
         if self.controller.is_cut_off() {
-            self.controller.members.fall_silent();
+            self.controller.fall_silent();
         }
         self.look_at_sessions();
+        if !self.controller.has_lease() {
+            return;
+        }
         if self.balance.is_some() && self.swept >= self.brought_back + BRING_BACK {
             self.brought_back = self.swept;
             let now = self.controller.now();
@@ -265,10 +268,16 @@ impl<'a> Reign<'a> {
         });
     }
 
-    /// Fences the brokers whose session is over.
+    /// Fences the brokers whose session is over. A controller that no majority answers fences
+    /// nobody: it is the one that does not hear.
     fn look_at_sessions(&mut self) {
         let now = self.controller.now();
         self.sessions.step(now);
+        let answered = now.saturating_sub(self.controller.unanswered());
+        self.sessions.majority_answered(answered, now);
+        if !self.controller.has_lease() {
+            return;
+        }
         if let Some(fencing) = &mut self.fencing {
             if fencing.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty) {
                 return;

@@ -201,6 +201,8 @@ fn a_controller_that_nobody_answers_is_none() {
     // Its own broker must not take its word for being in touch with the cluster.
     until("its broker to be out of touch", || {
         let silent = session.last_contact().elapsed() > Duration::from_millis(1500);
+        // Nor what it would have said of the others: whoever is sent nowhere else stays here.
+        assert!(session.silent().is_empty(), "{:?}", session.silent());
         silent.then_some(())
     });
     let refused = cluster.set(controller, "late", "1");

@@ -1,6 +1,7 @@
 //! Appending as leader, and waiting until that is committed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_model::{LeaderEpoch, Offset, Planted};
 use millrace_protocol::batch::SoleBatch;
@@ -11,6 +12,9 @@ use tokio::time::Instant;
 use super::{Inner, Replica};
 use crate::core::Role;
 use crate::failure::AppendFailure;
+
+/// Least time between two looks of one caller at whether the leader is cut off.
+const LEAST_WAIT: Duration = Duration::from_millis(10);
 
 /// What a producer waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,19 +146,20 @@ impl Replica {
     }
 
     fn hears_nobody(&self, inner: &Inner) -> bool {
-        let session = self.shared.settings.session_timeout;
-        let now = self.shared.host.clock.now();
-        let recent = |heard: Instant| now.saturating_duration_since(heard) <= session;
-        !recent(self.shared.link.last_contact())
-            && inner.core.is_replaceable()
-            && !inner
-                .lanes
-                .iter()
-                .any(|lane| recent(lane.session.last_heard()))
+        inner.core.is_replaceable() && self.shared.host.clock.now() > self.in_touch_until(inner)
+    }
+
+    /// Until when it counts as in touch, if it is not heard of again: a session after the last word
+    /// of the controller or of a follower.
+    fn in_touch_until(&self, inner: &Inner) -> Instant {
+        let followers = inner.lanes.iter().map(|lane| lane.session.last_heard());
+        let heard = followers.fold(self.shared.link.last_contact(), Instant::max);
+        heard + self.shared.settings.session_timeout
     }
 
     /// Waits until everything up to `last`, appended in the leadership of `epoch`, is what `acks`
-    /// asks for.
+    /// asks for. Whoever is cut off meanwhile sends its callers away: they find the leader that there
+    /// is by then.
     ///
     /// # Errors
     /// The batches stay appended, and may still be committed.
@@ -166,16 +171,28 @@ impl Replica {
         deadline: Instant,
     ) -> Result<(), AppendFailure> {
         let needed = last.next();
+        // Nearly every wait ends long before that.
+        let mut look = self.shared.host.clock.now() + self.shared.settings.session_timeout;
         loop {
             let standing = self.lock().standing(needed, epoch, acks);
-            match standing {
+            let woken = match standing {
                 Standing::Ended(outcome) => return outcome,
-                Standing::Waiting(woken) => {
-                    if tokio::time::timeout_at(deadline, woken).await.is_err() {
-                        return self.lock().too_late(needed, epoch, acks);
-                    }
-                }
+                Standing::Waiting(woken) => woken,
+            };
+            if tokio::time::timeout_at(deadline.min(look), woken)
+                .await
+                .is_ok()
+            {
+                continue;
             }
+            let inner = self.lock();
+            if deadline <= look {
+                return inner.too_late(needed, epoch, acks);
+            }
+            if self.hears_nobody(&inner) {
+                return Err(AppendFailure::NotLeader);
+            }
+            look = self.in_touch_until(&inner).max(look) + LEAST_WAIT;
         }
     }
 }

@@ -144,3 +144,53 @@ fn a_silent_follower_leaves_the_isr_and_comes_back() {
         assert_eq!(values(&log), ["first", "second", "third"]);
     });
 }
+
+/// It must not be left as the only member of the ISR, or nobody could be elected in its place; and
+/// whoever waits for it would wait in vain.
+#[test]
+fn a_leader_that_hears_nobody_sends_callers_away_and_asks_for_no_removal() {
+    run(async {
+        let session_timeout = Duration::from_millis(200);
+        let setup = Setup {
+            settings: ReplicaSettings {
+                session_timeout,
+                ..ReplicaSettings::default()
+            },
+            ..Setup::default()
+        };
+        let cluster = Cluster::started(setup, 3).await;
+        cluster.create(0, &[1, 2, 3], &[1, 2, 3], 1).await;
+        cluster.wait_for_isr(0, &[1, 2, 3]).await;
+        cluster.controller.answers(false);
+        for follower in [2, 3] {
+            cluster.hold(follower, 1);
+        }
+        let begun = Instant::now();
+        let outcome = cluster.produce(1, 0, batch(b"first"), Acks::All).await;
+        assert!(
+            matches!(outcome, Err(AppendFailure::NotLeader)),
+            "{outcome:?}"
+        );
+        let took = begun.elapsed();
+        assert!(
+            took >= session_timeout && took < Duration::from_secs(5),
+            "{took:?}"
+        );
+        let outcome = cluster.produce(1, 0, batch(b"second"), Acks::Leader).await;
+        assert!(
+            matches!(outcome, Err(AppendFailure::NotLeader)),
+            "{outcome:?}"
+        );
+        // Long enough for a leader that is answered to ask, as the end shows.
+        tokio::time::sleep(3 * session_timeout).await;
+        let granted = cluster.controller.granted();
+        assert!(granted.is_empty(), "{granted:?}");
+
+        cluster.controller.answers(true);
+        cluster.wait_for_isr(0, &[1]).await;
+        for follower in [2, 3] {
+            cluster.release(follower, 1);
+        }
+        cluster.wait_for_isr(0, &[1, 2, 3]).await;
+    });
+}

@@ -12,6 +12,7 @@ use millrace_replication::{
     Assignment, ClusterView, ControllerLink, Following, IsrChange, Leadership, PeerView, Replicas,
 };
 use millrace_storage::LogSettings;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// A partition as the image holds it.
@@ -26,16 +27,31 @@ pub struct Partition {
     pub settings: LogSettings,
 }
 
-#[derive(Default)]
 pub struct Controller(Mutex<Image>);
 
-#[derive(Default)]
 struct Image {
+    in_touch: watch::Sender<bool>,
+    /// Since when it gives no answers.
+    silent_since: Option<Instant>,
     brokers: BTreeMap<BrokerId, PeerView>,
     partitions: BTreeMap<PartitionId, Partition>,
     listeners: BTreeMap<BrokerId, Replicas>,
     deaf: BTreeSet<BrokerId>,
     granted: Vec<IsrChange>,
+}
+
+impl Default for Controller {
+    fn default() -> Controller {
+        Controller(Mutex::new(Image {
+            in_touch: watch::Sender::new(true),
+            silent_since: None,
+            brokers: BTreeMap::new(),
+            partitions: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            deaf: BTreeSet::new(),
+            granted: Vec::new(),
+        }))
+    }
 }
 
 pub fn topic() -> TopicName {
@@ -169,6 +185,13 @@ impl Controller {
         self.lock().granted.clone()
     }
 
+    /// Whether the brokers get answers; they are heard all the same.
+    pub fn answers(&self, answers: bool) {
+        let mut image = self.lock();
+        image.in_touch.send_replace(answers);
+        image.silent_since = (!answers).then(Instant::now);
+    }
+
     /// The broker gets no further image until [`Controller::tell`].
     pub fn keep_from(&self, broker: i32) {
         self.lock().deaf.insert(BrokerId(broker));
@@ -234,7 +257,11 @@ impl ControllerLink for Link {
     }
 
     fn last_contact(&self) -> Instant {
-        Instant::now()
+        self.0.lock().silent_since.unwrap_or_else(Instant::now)
+    }
+
+    fn in_touch(&self) -> watch::Receiver<bool> {
+        self.0.lock().in_touch.subscribe()
     }
 
     fn directory_failed(&self, directory: DirectoryId, why: &str) {
