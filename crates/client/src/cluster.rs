@@ -92,6 +92,8 @@ struct Known {
     controller: Option<BrokerId>,
     topics: BTreeMap<String, Arc<TopicView>>,
     connections: BTreeMap<Node, Connection>,
+    /// How often what a broker told led nowhere: another one is asked then.
+    misled: usize,
 }
 
 impl Cluster {
@@ -189,6 +191,10 @@ impl Cluster {
     /// A connection to any broker that lives: those known first, then the bootstrap list.
     pub async fn any(&self) -> Result<Connection, ClientError> {
         let mut candidates = self.nodes();
+        if !candidates.is_empty() {
+            let first = self.known().misled % candidates.len();
+            candidates.rotate_left(first);
+        }
         candidates.extend(self.0.bootstrap.iter().cloned());
         let mut last = None;
         for node in candidates {
@@ -360,8 +366,15 @@ impl Cluster {
         delete_before(self, topic, partition, offset).await
     }
 
+    /// What a broker told led nowhere, as it does where that one is cut off from the others: asks
+    /// another one next.
+    pub(crate) fn was_misled(&self) {
+        self.known().misled += 1;
+    }
+
     /// Forgets a topic after a retriable error, waits a moment and looks again.
     pub(crate) async fn reconsider(&self, topic: &str) {
+        self.was_misled();
         tokio::time::sleep(RETRY_BACKOFF).await;
         // Where nobody answers now, the caller's next try finds out.
         let _ = self.refresh(Some(&[topic]), false).await;

@@ -231,6 +231,21 @@ async fn without_a_leader_a_record_fails_when_its_time_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broker_that_is_cut_off_is_not_asked_for_ever() {
+    let cluster = FakeCluster::new(2);
+    {
+        let mut state = cluster.state();
+        // It is the one behind the bootstrap address, and the first of those that are known.
+        state.cut_off = Some(1);
+        state.leaders = vec![2, 3];
+    }
+    let outcomes = send_all(&cluster, small_batches(), 2, 10).await;
+    check(&cluster, &outcomes, 0);
+    let acked = outcomes.iter().flatten().filter(|outcome| outcome.is_ok());
+    assert_eq!(acked.count(), 20);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_topic_that_may_not_be_seen_fails_at_once() {
     let cluster = FakeCluster::new(1);
     cluster.state().topic_error = ErrorCode::TopicAuthorizationFailed;

@@ -53,6 +53,8 @@ pub struct Shared {
 pub struct State {
     /// The leader of each partition.
     pub leaders: Vec<i32>,
+    /// A broker that takes itself for the leader of everything, when it is asked.
+    pub cut_off: Option<i32>,
     /// One log for each partition, which all brokers share.
     pub logs: Vec<Log>,
     /// Asked for each Produce request.
@@ -75,6 +77,7 @@ impl FakeCluster {
         let leader = |index: usize| index as i32 % BROKERS + 1;
         let state = State {
             leaders: (0..partitions).map(leader).collect(),
+            cut_off: None,
             logs: vec![Log::default(); partitions],
             fault: Box::new(|| None),
             latency: Duration::from_millis(1),

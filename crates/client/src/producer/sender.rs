@@ -440,6 +440,7 @@ impl Sender {
         if lane.has_failed() {
             self.failed.insert(batch.slot);
             if look {
+                self.shared.cluster.was_misled();
                 self.refresh(batch.topic);
             }
         }

@@ -111,7 +111,7 @@ impl Broker {
         let state = self.cluster.state();
         let partition = |(index, leader): (usize, &i32)| MetadataResponsePartition {
             partition_index: index as i32,
-            leader_id: *leader,
+            leader_id: state.cut_off.filter(|id| *id == self.id).unwrap_or(*leader),
             leader_epoch: 1,
             ..Default::default()
         };
