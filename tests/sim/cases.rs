@@ -12,6 +12,7 @@ type Case = (&'static str, fn() -> Result<String, String>);
 const CASES: &[Case] = &[
     ("the_seal_holds", the_seal_holds),
     ("one_seed_gives_one_run", one_seed_gives_one_run),
+    ("controller_hears_nobody", controller_hears_nobody),
     ("regressions", regressions),
     ("fixed_seeds", fixed_seeds),
     ("fresh_seeds", fresh_seeds),
@@ -59,14 +60,16 @@ const PLANTED_SEEDS: u64 = 10;
 /// Seeds that every run of the tests has; planted bugs are looked for among them.
 const FIXED: std::ops::RangeInclusive<u64> = 1..=20;
 /// Whether this is what `tests/run sim` builds. Other builds are not optimized, and only show that a
-/// seed gives the same run twice.
+/// seed gives the same run twice, and one case.
 pub const OPTIMIZED: bool = cfg!(feature = "planted");
+/// Seeds of which the controller hears nobody: each has it at another moment of its heartbeats.
+const DEAF: std::ops::RangeInclusive<u64> = 1..=if OPTIMIZED { 8 } else { 2 };
 /// How many seeds that no run before had.
 const FRESH: u64 = 5;
 
 /// Runs the cases whose names contain `filter`.
 pub fn run(filter: Option<&str>) -> ExitCode {
-    let cases = if OPTIMIZED { CASES } else { &CASES[..2] };
+    let cases = if OPTIMIZED { CASES } else { &CASES[..3] };
     let wanted = cases
         .iter()
         .filter(|(name, _)| filter.is_none_or(|part| name.contains(part)));
@@ -134,6 +137,17 @@ fn one_seed_gives_one_run() -> Result<String, String> {
         return Err(format!("two seeds, one run:\n{first}"));
     }
     Ok(first)
+}
+
+/// A controller that is heard and hears nobody is done without, in the time that a failover takes.
+fn controller_hears_nobody() -> Result<String, String> {
+    for seed in DEAF {
+        let run = child::run(seed, &["--deaf-controller"]);
+        if !run.sound {
+            return Err(run.report);
+        }
+    }
+    Ok(format!("{} seeds", DEAF.count()))
 }
 
 /// What was mended stays mended.

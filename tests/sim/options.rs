@@ -38,12 +38,15 @@ pub struct Options {
     pub planted: Option<String>,
     /// Faults from this number on are left out.
     pub most_faults: Option<usize>,
+    /// The only fault is a controller that hears nobody.
+    pub deaf_controller: bool,
 }
 
 /// What it may say.
 pub const USAGE: &str = "\
 sim [NAME]                      the cases of which the names contain NAME
-sim --seed N [--aloud]          one seed; --faults K leaves out all faults after the first K
+sim --seed N [--aloud]          one seed; --faults K leaves out all faults after the first K,
+                                --deaf-controller all but that the controller hears nobody
 sim --soak MINUTES [--from N] [--jobs N]
 sim --planted [NAME] [--seeds N] all planted bugs, or one; with --seed N: that seed with that bug";
 
@@ -56,7 +59,7 @@ impl Options {
         let mut words = arguments.peekable();
         let (mut seed, mut soak, mut from, mut jobs) = (None, None, None, 1);
         let (mut planted, mut seeds, mut filter) = (None, 40, None);
-        let (mut aloud, mut most_faults) = (false, None);
+        let (mut aloud, mut most_faults, mut deaf_controller) = (false, None, false);
         while let Some(word) = words.next() {
             let mut number = |what: &str| -> Result<u64, String> {
                 let value = words.next().and_then(|word| word.parse().ok());
@@ -71,6 +74,7 @@ impl Options {
                 "--faults" => most_faults = usize::try_from(number("--faults")?).ok(),
                 "--test-threads" => _ = number("--test-threads")?,
                 "--aloud" => aloud = true,
+                "--deaf-controller" => deaf_controller = true,
                 "--planted" => {
                     let name = words.next_if(|word| !word.starts_with('-'));
                     planted = Some(name.unwrap_or_default());
@@ -99,6 +103,7 @@ impl Options {
             aloud,
             planted,
             most_faults,
+            deaf_controller,
         })
     }
 }

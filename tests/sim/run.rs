@@ -13,7 +13,7 @@ use millrace_model::{Offset, PartitionId};
 use tokio::sync::watch;
 
 use crate::book::SharedBook;
-use crate::cluster::{Cluster, Size};
+use crate::cluster::{Cluster, Size, broker_name};
 use crate::faults::Weather;
 use crate::invariants::{self, Invariant, View};
 use crate::trace::event;
@@ -31,6 +31,8 @@ pub struct Plan {
     pub most_faults: Option<usize>,
     /// The name of a bug to plant.
     pub planted: Option<String>,
+    /// Nothing goes wrong but that the controller hears nobody for a while.
+    pub deaf_controller: bool,
 }
 
 /// What a sound run tells.
@@ -68,6 +70,8 @@ const FORMATION: Duration = Duration::from_secs(20);
 const TROUBLE: Duration = Duration::from_secs(if cases::OPTIMIZED { 20 } else { 3 });
 /// How long everything may take to be whole again when the faults are over, load going on.
 const HEALING: Duration = Duration::from_secs(40);
+/// How long the others may take to do without a broker that hears nobody.
+const FAILOVER: Duration = Duration::from_secs(2);
 /// How long acknowledgements that are under way may take when nothing is wrong.
 const DRAIN: Duration = Duration::from_millis(1500);
 /// How long what was sent before that may take to arrive: a producer gives up, a kernel does not.
@@ -111,10 +115,17 @@ pub fn run(plan: &Plan) -> Result<Figures, String> {
         invariants: invariants::all(),
         looked: Duration::ZERO,
     };
-    let mut weather = Weather::new(plan.seed, plan.most_faults.unwrap_or(usize::MAX));
+    let most_faults = match plan.deaf_controller {
+        true => 0,
+        false => plan.most_faults.unwrap_or(usize::MAX),
+    };
+    let mut weather = Weather::new(plan.seed, most_faults);
     run.book.open().loses_disks = weather.loses_disks();
     run.form()?;
     run.load();
+    if plan.deaf_controller {
+        run.deafen()?;
+    }
     let end = run.cluster.now + TROUBLE;
     while run.cluster.now < end {
         weather.blow(&mut run.cluster);
@@ -125,7 +136,7 @@ pub fn run(plan: &Plan) -> Result<Figures, String> {
         run.cluster.is_whole()
     })?;
     event!("everything is whole again");
-    run.progress()?;
+    run.progress(HEALING)?;
     run.reach(Stage::Drain);
     let end = run.cluster.now + DRAIN;
     while run.cluster.now < end {
@@ -259,12 +270,48 @@ impl Run {
         unread
     }
 
+    /// What the brokers say does not reach the controller any more, and it is heard all the same.
+    /// The others must not wait for the end of that, nor may clients, whom all brokers reach.
+    fn deafen(&mut self) -> Result<(), String> {
+        self.progress(HEALING)?;
+        let leader = |run: &Run| run.cluster.nodes().first()?.1.quorum.leader();
+        let deaf = leader(self).ok_or("nobody is the controller of a sound cluster")?;
+        let own = broker_name(deaf.get());
+        let names = self.cluster.names().into_iter();
+        let others = names.filter(|name| name.starts_with("broker") && *name != own);
+        let others: Vec<String> = others.map(str::to_owned).collect();
+        for other in &others {
+            self.cluster.cut(other, &own, false, true);
+        }
+        event!("{own} hears no other broker");
+        self.until("a broker that hears nobody to be fenced", FAILOVER, |run| {
+            let image = run.cluster.newest_image();
+            image.is_some_and(|image| image.broker(deaf).is_some_and(|broker| broker.fenced))
+        })?;
+        self.progress(FAILOVER)?;
+        // Whoever asks the deaf one must not be told that it is the only one.
+        self.until("the deaf one to doubt its own word", FAILOVER, |run| {
+            let mut nodes = run.cluster.nodes().into_iter();
+            let node = nodes.find(|(id, _)| *id == deaf.get());
+            node.is_some_and(|(_, node)| node.silent_brokers().is_empty())
+        })?;
+        for other in &others {
+            self.cluster.cut(other, &own, false, false);
+        }
+        self.progress(HEALING)
+    }
+
     /// Every partition takes records again, and commits them.
-    fn progress(&mut self) -> Result<(), String> {
+    fn progress(&mut self, limit: Duration) -> Result<(), String> {
         let before = self.committed();
-        self.until("every partition to commit records", HEALING, |run| {
+        let moved = self.until("every partition to commit records", limit, |run| {
             let now = run.committed();
             before.iter().all(|(id, then)| now.get(id) > Some(then))
+        });
+        moved.map_err(|why| {
+            let now = self.committed();
+            let stand = before.iter().filter(|(id, then)| now.get(id) <= Some(then));
+            format!("{why}\nnothing new in {:?}", stand.collect::<Vec<_>>())
         })
     }
 
