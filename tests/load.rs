@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use millrace_testkit::history::{Mark, Placed};
+use millrace_testkit::wait;
 use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
@@ -15,6 +16,12 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer}
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::gap::AckTimes;
+
+/// How long a stock client may take to stop when it is asked to.
+pub const STOPPING: Duration = Duration::from_secs(120);
+
+/// How long the last records may take to have their answers.
+const FLUSHING: Duration = Duration::from_secs(90);
 
 /// What the producers do.
 #[derive(Clone, Debug)]
@@ -106,7 +113,7 @@ impl Load {
     pub fn finish(self) -> Answers {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
-            thread.join().expect("a producer does not panic");
+            wait::joined("a producer", FLUSHING + STOPPING, thread);
         }
         lock(&self.answers).clone()
     }
@@ -255,7 +262,7 @@ impl Task {
             thread::sleep(Duration::from_millis(5));
         }
         // Whatever is unanswered after this stays among the open ones.
-        let _ = self.producer.flush(Duration::from_secs(90));
+        let _ = self.producer.flush(FLUSHING);
     }
 
     fn send(&self, partition: i32, sequence: u64) {

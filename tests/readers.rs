@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use millrace_testkit::admin::Admin;
 use millrace_testkit::history::{Leadership, Mark, Placed};
+use millrace_testkit::wait;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::load::client;
+use crate::load::{STOPPING, client};
 
 /// What a reader can meet that is no record.
 type Corrupt = String;
@@ -47,7 +48,7 @@ impl Tail {
     /// What it saw, in its order.
     pub fn finish(self) -> (Vec<Placed>, Vec<Corrupt>) {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("a reader does not panic")
+        wait::joined("a reader", STOPPING, self.thread)
     }
 }
 
@@ -92,7 +93,7 @@ impl Watch {
     /// What it was told.
     pub fn finish(self) -> Watched {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("a watcher does not panic")
+        wait::joined("a watcher", STOPPING, self.thread)
     }
 }
 

@@ -4,6 +4,12 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+use millrace_testkit::process::output_within;
+
+/// How long the kernel may take to mount one.
+const MOUNTING: Duration = Duration::from_secs(30);
 
 /// A tmpfs of its own; unmounted when dropped.
 pub struct SmallDisk(PathBuf);
@@ -23,7 +29,7 @@ impl SmallDisk {
             .args(["-t", "tmpfs", "-o", &size, "none"])
             .arg(&folder);
         assert!(
-            mount.status().is_ok_and(|status| status.success()),
+            output_within(mount, MOUNTING).status.success(),
             "a small tmpfs could not be mounted; this test needs root"
         );
         SmallDisk(folder)

@@ -4,12 +4,17 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use millrace_testkit::process::ended_within;
 use millrace_testkit::system;
 
 use crate::Case;
 use crate::bench::{Bench, MINUTE, finish};
 use crate::tools::Printed;
+
+/// How long a tool may take for all of it.
+const TOOL_LIMIT: Duration = Duration::from_secs(300);
 
 /// The text that goes in and must come out.
 const TEXT_BYTES: u64 = 100 << 20;
@@ -28,12 +33,13 @@ pub const CASES: &[Case] = &[
 fn piped(mut command: Command, input: &Path, output: &Path) {
     let open = |path: &Path| File::open(path).expect("the input is there");
     let errors = tempfile::NamedTempFile::new().expect("a temporary file");
-    let status = command
+    let child = command
         .stdin(Stdio::from(open(input)))
         .stdout(File::create(output).expect("the output can be made"))
         .stderr(errors.reopen().expect("it is there"))
-        .status()
+        .spawn()
         .expect("the kit can be run");
+    let status = ended_within(child, &format!("{command:?}"), TOOL_LIMIT);
     let said = fs::read_to_string(errors.path()).unwrap_or_default();
     assert!(status.success(), "{command:?} ended with {status}: {said}");
 }

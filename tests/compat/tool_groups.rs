@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use millrace_testkit::process::{ended_within, output_within};
 use millrace_testkit::system::{self, System};
 
 use crate::Case;
@@ -40,11 +41,10 @@ fn own(bench: &Bench, arguments: &str) -> Option<Command> {
 /// tool prints against stock Kafka.
 fn same(bench: &mut Bench, case: &str, arguments: &str) {
     bench.same(&format!("groups-{case}"), TOOL, arguments);
-    let Some(mut command) = own(bench, arguments) else {
+    let Some(command) = own(bench, arguments) else {
         return;
     };
-    let output = command.stderr(Stdio::null()).output();
-    let output = output.expect("our own tool can be run");
+    let output = output_within(command, 2 * MINUTE);
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     bench.same_output(&format!("groups-{case}"), &printed);
 }
@@ -55,16 +55,17 @@ fn fill(bench: &mut Bench, topic: &str) {
     let bootstrap = bench.bootstrap();
     let arguments = ["--bootstrap-server", &bootstrap, "--topic", topic];
     let mut producer = bench.own_jvm("kafka-console-producer.sh", &arguments);
-    let mut producer = producer
+    let mut child = producer
         .stdin(Stdio::piped())
         .spawn()
         .expect("the kit can be run");
-    let mut lines = producer.stdin.take().expect("it is piped");
+    let mut lines = child.stdin.take().expect("it is piped");
     for number in 0..10 {
         writeln!(lines, "record {number}").expect("it reads");
     }
     drop(lines);
-    assert!(producer.wait().is_ok_and(|status| status.success()));
+    let status = ended_within(child, &format!("{producer:?}"), 2 * MINUTE);
+    assert!(status.success(), "{producer:?} ended with {status}");
 }
 
 fn moves_and_describes(bench: &mut Bench) {

@@ -5,12 +5,16 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use millrace_testkit::process::output_within;
 use millrace_testkit::system;
 
 use crate::golden::base64;
 
 /// How long one tool may take.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// How long the jars may take to arrive, if they are not there yet.
+const FETCHING: Duration = Duration::from_secs(600);
 
 /// What a tool printed, and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,14 +75,16 @@ impl Tools {
         let sources = ["ToolServer", "GroupMember"]
             .map(|class| system::top().join(format!("tests/compat/java/{class}.java")));
         let libs = libs();
-        let compiled = Command::new("javac")
+        let mut compile = Command::new("javac");
+        compile
             .args(["-cp", &format!("{libs}/*"), "-d"])
             .arg(&classes)
-            .args(&sources)
-            .status();
+            .args(&sources);
+        let compiled = output_within(compile, LIMIT);
         assert!(
-            compiled.is_ok_and(|status| status.success()),
-            "javac could not compile the tool server"
+            compiled.status.success(),
+            "javac could not compile the tool server: {}",
+            String::from_utf8_lossy(&compiled.stderr)
         );
         let mut child = Command::new(system::kit().join("run-class"))
             .arg("ToolServer")
@@ -144,9 +150,7 @@ impl Drop for Tools {
 
 /// The folder of the kit's jars.
 fn libs() -> String {
-    let output = Command::new(system::kit().join("fetch"))
-        .output()
-        .expect("the kit is there");
+    let output = output_within(Command::new(system::kit().join("fetch")), FETCHING);
     let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     assert!(
         !path.is_empty(),

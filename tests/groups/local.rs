@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
+use millrace_testkit::wait;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
 
 use super::members::{Protocol, Said};
 use super::millis;
-use crate::load::client;
+use crate::load::{STOPPING, client};
 
 /// A member that reads and commits.
 pub struct LocalMember {
@@ -61,7 +62,7 @@ impl LocalMember {
     /// Has it leave its group; what it has read and committed.
     pub fn finish(self) -> Said {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("a member does not panic");
+        wait::joined("a member", STOPPING, self.thread);
         lock(&self.said).clone()
     }
 }

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use millrace_testkit::wait;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::load::client;
+use crate::load::{STOPPING, client};
 
 /// Looks on what a group has committed.
 pub struct CommittedWatch {
@@ -60,7 +61,7 @@ impl CommittedWatch {
     /// What was seen in all.
     pub fn finish(self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("a watcher does not panic");
+        wait::joined("a watcher", STOPPING, self.thread);
         lock(&self.seen).clone()
     }
 }

@@ -5,12 +5,15 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::guardian::note_down;
+
+/// How long a process that was killed, or a pipe of one that has ended, may stay.
+const REMAINS: Duration = Duration::from_secs(30);
 
 /// A running process whose output goes to a file; killed when dropped.
 pub struct Process {
@@ -75,9 +78,17 @@ impl Process {
     }
 
     /// SIGKILL, and waits until it is gone.
+    ///
+    /// # Panics
+    /// When the kernel does not let it go.
     pub fn kill(&mut self) -> ExitStatus {
         self.signal(Signal::KILL);
-        self.reap()
+        self.wait(REMAINS).unwrap_or_else(|| {
+            panic!(
+                "process {} is still there {REMAINS:?} after SIGKILL",
+                self.pid()
+            )
+        })
     }
 
     /// SIGTERM, and waits until it is gone.
@@ -108,12 +119,6 @@ impl Process {
         None
     }
 
-    fn reap(&mut self) -> ExitStatus {
-        let status = self.child.wait().expect("a child can be waited for");
-        self.forget();
-        status
-    }
-
     fn forget(&mut self) {
         if let Some(note) = self.note.take() {
             let _ = fs::remove_file(note);
@@ -124,7 +129,9 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if self.is_running() {
-            self.kill();
+            self.signal(Signal::KILL);
+            // A test that fails already must not fail twice.
+            let _ = self.wait(REMAINS);
         }
         self.forget();
     }
@@ -144,21 +151,13 @@ pub fn output_within(mut command: Command, limit: Duration) -> Output {
         .unwrap_or_else(|error| panic!("starting {what}: {error}"));
     let stdout = drain(child.stdout.take());
     let stderr = drain(child.stderr.take());
-    let began = Instant::now();
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break Some(status),
-            _ if began.elapsed() > limit => break None,
-            _ => std::thread::sleep(Duration::from_millis(5)),
-        }
+    let status = end_of(&mut child, limit);
+    // A process of its own that it left behind may hold its pipes open.
+    let read = |pipe: Receiver<Vec<u8>>| {
+        pipe.recv_timeout(REMAINS)
+            .unwrap_or_else(|_| panic!("the output of {what} did not end with it"))
     };
-    if status.is_none() {
-        // Its pipes end with it, and so do the threads that read them.
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    let stdout = stdout.join().expect("reading a pipe does not panic");
-    let stderr = stderr.join().expect("reading a pipe does not panic");
+    let (stdout, stderr) = (read(stdout), read(stderr));
     let Some(status) = status else {
         let said = [stdout, stderr].concat();
         let said = String::from_utf8_lossy(&said);
@@ -171,16 +170,46 @@ pub fn output_within(mut command: Command, limit: Duration) -> Output {
     }
 }
 
-/// Reads a pipe to its end.
-fn drain(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+/// Waits for the end of a child that was started elsewhere.
+///
+/// # Panics
+/// When it has not ended after `limit`; it is killed then.
+pub fn ended_within(mut child: Child, what: &str, limit: Duration) -> ExitStatus {
+    let status = end_of(&mut child, limit);
+    status.unwrap_or_else(|| panic!("{what} still ran after {limit:?}"))
+}
+
+/// How a child ended by itself; otherwise it is killed.
+fn end_of(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let began = Instant::now();
+    let mut killed = false;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status).filter(|_| !killed),
+            _ if killed && began.elapsed() > limit + REMAINS => return None,
+            _ if !killed && began.elapsed() > limit => {
+                killed = true;
+                // It may have ended in this moment.
+                let _ = child.kill();
+            }
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// Reads a pipe to its end, and hands over what was read.
+fn drain(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
     std::thread::spawn(move || {
         let mut all = Vec::new();
         if let Some(mut pipe) = pipe {
             // What was read until an error is what there is.
             let _ = pipe.read_to_end(&mut all);
         }
-        all
-    })
+        // Whoever waited may have given up.
+        let _ = sender.send(all);
+    });
+    receiver
 }
 
 /// The last `lines` lines of a text.
@@ -202,4 +231,45 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let after_name = stat.rsplit_once(") ")?.1;
     after_name.split(' ').nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(100);
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn what_a_command_printed_is_read_to_its_end() {
+        let output = output_within(shell("echo said; echo wrong >&2; exit 3"), REMAINS);
+        assert_eq!(output.status.code(), Some(3));
+        assert_eq!(
+            (output.stdout, output.stderr),
+            (b"said\n".to_vec(), b"wrong\n".to_vec())
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "still ran after 100ms:\nsaid")]
+    fn a_command_that_does_not_end_is_killed() {
+        output_within(shell("echo said; exec sleep 300"), MOMENT);
+    }
+
+    #[test]
+    fn a_child_that_does_not_end_is_killed() {
+        let child = shell("exec sleep 300").spawn().unwrap();
+        let pid = child.id();
+        let waiting = std::panic::catch_unwind(|| ended_within(child, "a sleeper", MOMENT));
+        assert!(waiting.is_err());
+        assert!(
+            !Path::new(&format!("/proc/{pid}")).exists(),
+            "it is still there"
+        );
+    }
 }

@@ -10,8 +10,11 @@ use rustix::process::Signal;
 
 use super::{Options, fresh_id, listener_port};
 use crate::admin::NodeId;
-use crate::process::tail;
+use crate::process::{output_within, tail};
 use crate::{Links, Process, Properties, System, wait};
+
+/// How long a directory may take to be formatted; stock Kafka starts a JVM for it.
+const FORMAT_LIMIT: Duration = Duration::from_secs(120);
 
 /// What all nodes share, worked out before the first is made.
 pub struct Layout<'a> {
@@ -195,13 +198,12 @@ impl Node {
     /// # Panics
     /// When the command says no.
     pub fn format(&self, cluster_id: &str) {
-        let mut command = self.format_command(cluster_id);
-        let output = command
-            .output()
-            .unwrap_or_else(|error| panic!("running {command:?}: {error}"));
+        let command = self.format_command(cluster_id);
+        let output = output_within(command, FORMAT_LIMIT);
         assert!(
             output.status.success(),
-            "{command:?} ended with {}: {}{}",
+            "formatting node {} ended with {}: {}{}",
+            self.id,
             output.status,
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
