@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use millrace_host::Host;
 use millrace_host::disk::sim::SimDisk;
-use millrace_model::Offset;
-use millrace_storage::{Log, LogSettings, Store};
+use millrace_model::{Offset, Timestamp};
+use millrace_storage::{Log, LogSettings, ReadError, Store};
 
 use crate::support::*;
 
@@ -191,4 +191,121 @@ async fn a_full_disk_does_not_wait_with_what_was_deleted() {
     pass(Duration::from_secs(2)).await;
     assert!(!machine.store.directories()[0].full);
     assert_eq!(machine.log.bounds().durable_end, Offset(15));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_producer_is_forgotten_when_its_time_is_over() {
+    let sim = SimDisk::new(1);
+    let (host, _) = host_with_clock(&sim, 1);
+    let mut options = options(Path::new("/data"), host, Arc::new(Told::default()));
+    options.producer_expiration = Duration::from_secs(600);
+    options.recovery_checkpoint_interval = Duration::from_secs(10);
+    let (store, _) = Store::open(options.clone()).await.unwrap();
+    let name = topic("t");
+    let log = store.create(partition(1, 0), &name, settings());
+    let log = log.await.unwrap();
+    let from = |producer: i64, sequence: i32, late: i64| Batch {
+        producer: (producer, 0, sequence),
+        timestamp: NOW.0 + late,
+        ..Batch::default()
+    };
+    let known = |log: &Log| -> Vec<i64> {
+        let producers = log.producers().into_iter();
+        producers.map(|producer| producer.id.0).collect()
+    };
+    append(&log, from(7, 0, 0));
+    append(&log, from(8, 0, 300_000));
+    assert!(append(&log, from(7, 0, 0)).duplicate);
+    pass(Duration::from_secs(590)).await;
+    assert_eq!(known(&log), [7, 8]);
+    pass(Duration::from_secs(25)).await;
+    assert_eq!(known(&log), [8]);
+    // Whoever is not known may begin with any number; it is no duplicate.
+    let again = append(&log, from(7, 0, 600_000));
+    assert!(!again.duplicate && known(&log) == [7, 8]);
+    // A shorter time holds from the next look on.
+    store.set_producer_expiration(Duration::from_secs(60));
+    pass(Duration::from_secs(25)).await;
+    assert_eq!(known(&log), [7]);
+    log.make_durable().await.unwrap();
+    // Who was forgotten does not come back with a start that reads the batches again.
+    sim.crash();
+    drop((log, store));
+    let (host, ahead) = host_with_clock(&sim, 1);
+    ahead.store(640_000, Ordering::Relaxed);
+    options.host = host;
+    options.producer_expiration = Duration::from_secs(60);
+    let (store, _) = Store::open(options).await.unwrap();
+    pass(Duration::from_secs(11)).await;
+    let log = store.log(partition(1, 0)).unwrap();
+    assert!(!known(&log).contains(&8));
+}
+
+/// Offset by which readers stop: nothing is deleted beyond it.
+const LAST: i64 = 900;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn readers_race_with_deletion_and_get_what_is_there_or_are_told_that_it_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = real_host();
+    let told = Arc::new(Told::default());
+    let options = options(folder.path(), host.clone(), told.clone());
+    let (store, _) = Store::open(options).await.unwrap();
+    let settings = LogSettings {
+        file_delete_delay_ms: 0,
+        index_interval_bytes: 1,
+        ..settings()
+    };
+    let name = topic("t");
+    let log = store.create(partition(1, 0), &name, settings);
+    let log = log.await.unwrap();
+    for n in 0..LAST / 3 {
+        let batch = Batch {
+            timestamp: NOW.0 + n * 10,
+            seed: n as u8,
+            ..Batch::default()
+        };
+        append(&log, batch);
+    }
+    log.make_durable().await.unwrap();
+    log.note_high_watermark(Offset(LAST));
+    let reader = |step: i64| {
+        let (log, host) = (log.clone(), host.clone());
+        tokio::spawn(async move {
+            let (mut got, mut gone, mut n) = (0, 0, 0);
+            while log.bounds().log_start < Offset(LAST - 3) {
+                n = (n + step) % (LAST / 3);
+                let start = log.bounds().log_start;
+                let read = match log.read(Offset(n * 3), 1, Offset(LAST), true) {
+                    Ok(plan) => plan.load(&host.tasks).await,
+                    Err(error) => Err(error),
+                };
+                match read {
+                    Ok(loaded) => {
+                        assert_eq!(next_offset(&loaded.concat()), Offset(n * 3 + 3));
+                        got += 1;
+                    }
+                    Err(ReadError::OutOfRange { from, .. }) => {
+                        assert!(from < log.bounds().log_start, "{from}");
+                        gone += 1;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+                let time = Timestamp(NOW.0 + n * 10);
+                let (at, _, _) = log.offset_for_timestamp(time).await.unwrap().unwrap();
+                assert!(at >= start && at >= Offset(n * 3), "{at} {start}");
+            }
+            (got, gone)
+        })
+    };
+    let readers = [reader(1), reader(7), reader(101)];
+    for start in 1..=LAST / 3 - 1 {
+        log.advance_log_start(Offset(start * 3));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    for reader in readers {
+        let (got, gone) = reader.await.unwrap();
+        assert!(got > 0 && gone > 0, "{got} {gone}");
+    }
+    assert_eq!(*told.offline.lock().unwrap(), Vec::<String>::new());
 }

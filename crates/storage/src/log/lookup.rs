@@ -68,11 +68,21 @@ impl Log {
         Ok(None)
     }
 
+    /// Batches from an offset on, or from the log start if that is later.
     async fn search(&self, from: Offset) -> Result<Vec<Bytes>, ReadError> {
-        let bounds = self.bounds();
-        let from = from.max(bounds.log_start);
-        let plan = self.read(from, SEARCH_BYTES, bounds.log_end, true)?;
-        plan.load(&self.shared.host.tasks).await
+        loop {
+            let bounds = self.bounds();
+            let from = from.max(bounds.log_start);
+            let found = match self.read(from, SEARCH_BYTES, bounds.log_end, true) {
+                Ok(plan) => plan.load(&self.shared.host.tasks).await,
+                Err(error) => Err(error),
+            };
+            match found {
+                // Deleted meanwhile: the search goes on behind that.
+                Err(ReadError::OutOfRange { log_start, .. }) if log_start > from => {}
+                found => return found,
+            }
+        }
     }
 
     /// The first record of a batch at or after `timestamp`. It may have to be unpacked, which takes
