@@ -7,6 +7,8 @@ mod all_brokers_killed_at_once;
 mod bit_flipped_in_a_sealed_segment;
 #[path = "cluster/bits_flipped_while_serving.rs"]
 mod bits_flipped_while_serving;
+#[path = "cluster/bits_rot_before_a_power_cut.rs"]
+mod bits_rot_before_a_power_cut;
 #[path = "cluster/broker_cut_off_from_the_others.rs"]
 mod broker_cut_off_from_the_others;
 #[path = "cluster/broker_stopped_for_ten_seconds.rs"]

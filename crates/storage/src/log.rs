@@ -252,6 +252,24 @@ impl Log {
         state.high_watermark.max(state.log_start).min(state.log_end)
     }
 
+    /// The high watermark that this log's directory remembered, if the log ended before it when it
+    /// was opened: records that were committed are missing at its end.
+    pub fn committed_beyond(&self) -> Option<Offset> {
+        self.state().committed_beyond
+    }
+
+    /// Nobody has what is missing at the end, or nobody counts on this log having it.
+    pub fn accept_end(&self) {
+        self.state().committed_beyond = None;
+        self.directory().note_high_watermarks();
+    }
+
+    /// What is to be found again after a restart as the high watermark.
+    pub(crate) fn high_watermark_to_note(&self) -> Offset {
+        let committed = self.committed_beyond();
+        committed.unwrap_or_else(|| self.high_watermark_checkpoint())
+    }
+
     /// Moves the log start forward, at most to the log end; segments that lie before it are
     /// deleted in the background. Moves nothing back, and nothing while the log is cut or
     /// restarted: whoever does that says the log start anew.

@@ -397,6 +397,7 @@ impl Recovery<'_> {
         let (settings, random) = (known.settings.clone(), known.random.clone());
         let mut state = State::new(settings, self.segments, log_start, self.end, random);
         state.high_watermark = known.high_watermark.max(log_start).min(self.end);
+        state.committed_beyond = (known.high_watermark > self.end).then_some(known.high_watermark);
         state.epochs = self.epochs;
         state.producers = producers;
         state.snapshot_end = snapshot_end;

@@ -409,3 +409,45 @@ fn compaction_does_not_touch_a_damaged_log() {
         assert!(machine.told.offline.lock().unwrap().is_empty());
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_lost_what_was_committed_remembers_that_until_it_is_settled() {
+    let sim = SimDisk::new(1);
+    let change = |options: &mut StoreOptions| {
+        options.recovery_checkpoint_interval = Duration::from_secs(1_000_000);
+    };
+    let machine = Machine::start(sim.clone(), change).await;
+    let (id, name) = (partition(1, 0), topic("t"));
+    let log = machine.store.create(id, &name, settings()).await.unwrap();
+    for n in 0..BATCHES {
+        let epoch = LeaderEpoch(epoch_of(n));
+        append_as_leader(&log, batch(n).bytes(), epoch, Timestamp(2_000)).unwrap();
+    }
+    log.make_durable().await.unwrap();
+    let committed = Offset(END - RECORDS);
+    log.note_high_watermark(committed);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    sim.crash();
+    drop((log, machine));
+    // The whole log is found to end where it should, and after rot in the middle too early.
+    let sound = Machine::start(sim.worst_case(), change).await;
+    assert_eq!(sound.log().bounds().log_end, Offset(END));
+    assert_eq!(sound.log().committed_beyond(), None);
+    sim.rot(&segment_file(1), 100).unwrap();
+    for _ in 0..2 {
+        let machine = Machine::start(sim.clone(), change).await;
+        let end = machine.log().bounds().log_end;
+        assert_eq!(end, Offset(IN_SEGMENT * RECORDS));
+        assert_eq!(machine.log().committed_beyond(), Some(committed));
+        assert_eq!(machine.log().high_watermark_checkpoint(), end);
+        // Not even the next checkpoint forgets it.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        sim.crash();
+    }
+    let machine = Machine::start(sim.clone(), change).await;
+    machine.log().accept_end();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    sim.crash();
+    let machine = Machine::start(sim.clone(), change).await;
+    assert_eq!(machine.log().committed_beyond(), None);
+}

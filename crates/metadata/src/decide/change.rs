@@ -86,9 +86,11 @@ impl<'a> Change<'a> {
     }
 
     /// Takes a broker whose replica is damaged out of ISR and ELR, and lets a new leadership begin.
-    /// False, and nothing changes, where no other member of the ISR can lead.
+    /// False, and nothing changes, where no other member of either can lead: those of the ELR too
+    /// have all that was committed.
     pub fn relieve(&mut self, broker: BrokerId) -> bool {
-        let mut others = self.next.isr.iter().filter(|member| **member != broker);
+        let members = self.next.isr.iter().chain(&self.next.elr);
+        let mut others = members.filter(|member| **member != broker);
         if !others.any(|other| self.can_lead(*other)) {
             return false;
         }

@@ -13,8 +13,8 @@ pub type DamagedReplica = (PartitionId, LeaderEpoch);
 ///
 /// Codes: UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER for what is not
 /// there; NOT_CONTROLLER for a leadership from the future and FENCED_LEADER_EPOCH for an old one;
-/// ELIGIBLE_LEADERS_NOT_AVAILABLE, and nothing changes, where nobody else in the ISR can lead: what
-/// is sound of the replica is worth more than nothing. All is refused with STALE_BROKER_EPOCH when
+/// ELIGIBLE_LEADERS_NOT_AVAILABLE, and nothing changes, where nobody else in ISR and ELR can lead:
+/// what is sound of the replica is worth more than nothing. All is refused with STALE_BROKER_EPOCH when
 /// it does not come under the current registration.
 pub fn replicas_damaged(
     image: &Image,

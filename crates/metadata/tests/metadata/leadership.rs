@@ -513,6 +513,14 @@ fn a_damaged_replica_is_relieved_where_another_one_can_take_its_place() {
         "damage 2",
         "1,2,3 isr 1 elr 3 leader 1 epoch 1",
     );
+    // Who left the ISR with all that was committed takes the place of the last one in it.
+    let last = "1,2,3 isr 1 elr 2,3 leader 1 min 2";
+    check(last, "damage 1", "1,2,3 isr 2 elr 3 leader 2 epoch 1");
+    check(
+        "1,2,3 isr 1 elr 2,3 leader 1 min 2 fenced 2",
+        "damage 1",
+        "1,2,3 isr 3 elr 2 leader 3 epoch 1",
+    );
     // Who is outside may be about to come back.
     check(
         "1,2,3 isr 1,2 leader 1",

@@ -6,7 +6,7 @@
 //! and before it joins, it cuts its log where the damage begins, and fetches the rest anew. The last
 //! member of an ISR stays what it is and serves what is sound.
 
-use millrace_model::LeaderEpoch;
+use millrace_model::{BrokerId, LeaderEpoch};
 
 use super::{Core, Effects, Follow, Job, LogView, Omit, Part, Role, State};
 
@@ -57,6 +57,17 @@ impl Part {
         )
     }
 
+    /// Whether others may have what this replica lacks, and this one passes for having it.
+    pub fn is_relied_on(&self, me: BrokerId) -> bool {
+        match self {
+            Part::Lead(lead) => {
+                let mut members = lead.isr.iter().chain(&lead.elr);
+                members.any(|member| *member != me)
+            }
+            Part::Follow(follow) => follow.counted_on,
+        }
+    }
+
     /// The leadership it is about.
     pub fn epoch(&self) -> LeaderEpoch {
         self.age().0
@@ -68,13 +79,11 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use millrace_model::{
-        BrokerEpoch, BrokerId, Offset, PartitionEpoch, PartitionId, TopicId, Uuid,
-    };
+    use millrace_model::{BrokerEpoch, Offset, PartitionEpoch, PartitionId, TopicId, Uuid};
 
     use super::*;
     use crate::core::message::StreamId;
-    use crate::core::{LogBounds, PeerView, Rules, View};
+    use crate::core::{Lead, LogBounds, PeerView, Rules, View};
 
     /// Ten records, the fifth of which is damaged, perhaps.
     struct Damaged(Option<i64>);
@@ -160,6 +169,32 @@ mod tests {
             .0
             .attach(BrokerId(2), StreamId(8), &DAMAGED, &mut fx);
         assert!(fx.join.is_none(), "it joins when it is cut");
+    }
+
+    #[test]
+    fn who_lacks_what_was_committed_leads_only_where_nobody_else_could_have_it() {
+        let lead = |isr: &[i32], elr: &[i32]| {
+            let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect();
+            let lead = Lead {
+                isr: ids(isr),
+                elr: ids(elr),
+                ..Lead::default()
+            };
+            Part::Lead(lead).is_relied_on(BrokerId(1))
+        };
+        assert!(lead(&[1, 2], &[]));
+        assert!(lead(&[1], &[2]));
+        assert!(!lead(&[1], &[]));
+        let follow = |counted_on| {
+            let follow = Follow {
+                leader: None,
+                epoch: LeaderEpoch(1),
+                partition_epoch: PartitionEpoch(1),
+                counted_on,
+            };
+            Part::Follow(follow).is_relied_on(BrokerId(1))
+        };
+        assert!(follow(true) && !follow(false));
     }
 
     #[test]

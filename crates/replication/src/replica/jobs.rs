@@ -20,6 +20,7 @@ impl Replica {
     pub(crate) fn open(self: &Arc<Self>) {
         if let Some(log) = self.shared.store.log(self.id)
             && !self.shared.is_deleting(self.id)
+            && log.committed_beyond().is_none()
         {
             return self.opened(log);
         }
@@ -27,7 +28,12 @@ impl Replica {
         self.shared.host.tasks.spawn(async move {
             replica.shared.deleted(replica.id).await;
             match replica.make_log().await {
-                Ok(Some(log)) if replica.is_current() => replica.opened(log),
+                Ok(Some(log)) if replica.is_current() => {
+                    replica.look_at_end(&log).await;
+                    if replica.is_current() {
+                        replica.opened(log);
+                    }
+                }
                 Ok(made) => replica.not_wanted(made.is_some()),
                 Err(error) => replica.job_failed(&error),
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_model::{Durability, LeaderEpoch};
-use millrace_storage::{Flaw, StorageError};
+use millrace_storage::{Flaw, Log, StorageError};
 
 use super::{LogRef, Replica};
 use crate::core::Part;
@@ -104,6 +104,36 @@ impl Replica {
         tokio::time::sleep(*pause).await;
         *pause = (*pause * 2).min(LONGEST_PAUSE);
         Ok(())
+    }
+
+    /// The log ends before the high watermark that its directory remembers, as when the end of a log
+    /// that was not checked yet rots and the power goes. Waits until nobody counts on it, or nobody
+    /// else could have what is missing: as a leader, it would have all others cut it off.
+    pub(super) async fn look_at_end(self: &Arc<Self>, log: &Log) {
+        let (Some(committed), end) = (log.committed_beyond(), log.bounds().log_end) else {
+            return;
+        };
+        let (partition, mut pause) = (self.id, FIRST_PAUSE);
+        tracing::error!(
+            %partition, %end, %committed,
+            "records that were committed are missing at the end of this log; waiting until another \
+             replica leads, or is known not to have them. To go on with what is here, stop the broker \
+             and remove replication-offset-checkpoint from the log directory"
+        );
+        while self.is_current() && !log.is_offline() {
+            let asked = self.lock().core.asked_of_closed().cloned();
+            let Some(part) = asked else {
+                tokio::time::sleep(FIRST_PAUSE).await;
+                continue;
+            };
+            if !part.is_relied_on(self.shared.node) {
+                break;
+            }
+            self.tell_of_damage(part.epoch()).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        log.accept_end();
     }
 
     /// The first pause for [`Replica::look_at_unusable`].

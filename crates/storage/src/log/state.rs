@@ -96,6 +96,9 @@ pub(crate) struct State {
     /// Would survive a power cut up to here.
     pub(crate) synced_end: Offset,
     pub(crate) high_watermark: Offset,
+    /// What was committed goes up to here, and the log ends before it: it lost records that are
+    /// perhaps nowhere else, and remembers that until whoever knows the others says what to do.
+    pub(crate) committed_beyond: Option<Offset>,
     /// The log begins no earlier after a power cut.
     pub(crate) durable_start: Offset,
     /// By rising base; the last one is active. Never empty.
@@ -139,6 +142,7 @@ impl State {
             durable_end: log_end,
             synced_end: log_end,
             high_watermark: log_start,
+            committed_beyond: None,
             durable_start: log_start,
             segments,
             tail: Tail::default(),

@@ -220,7 +220,7 @@ pub(crate) fn write(
         next.high_watermarks = retain(&persisted.high_watermarks);
         for log in logs {
             next.high_watermarks
-                .insert(key(log), log.high_watermark_checkpoint());
+                .insert(key(log), log.high_watermark_to_note());
         }
     }
     put(shared, directory, &mut persisted, next)?;
