@@ -15,6 +15,9 @@ use crate::core::Part;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// The longest pause of a replica that takes no part meanwhile.
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
+
 impl Replica {
     /// The log is damaged: sees to it that it is mended, unless somebody does.
     pub(crate) fn damaged(self: &Arc<Self>) {
@@ -131,7 +134,7 @@ impl Replica {
             }
             self.tell_of_damage(part.epoch()).await;
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(LONGEST_LOOK);
         }
         log.accept_end();
     }
