@@ -42,6 +42,10 @@ const REGRESSIONS: &[(u64, &str)] = &[
         500_644,
         "a log that could not be made for one I/O error stayed away, though its disk was used on",
     ),
+    (
+        1_000_289,
+        "without acknowledgements a producer went on to who had led, which closed its connections",
+    ),
 ];
 const OUT_OF_ORDER: &str =
     "a batch that was sent again to a broker that had come back was an error";

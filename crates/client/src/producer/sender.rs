@@ -240,7 +240,11 @@ impl Sender {
                 plan.wake_at(*until);
                 return false;
             }
-            _ => {
+            known => {
+                // Where no answer is expected, this is how a broker tells that it leads no longer.
+                if matches!(known, Some(Broker::Open(_))) {
+                    self.refresh_all();
+                }
                 self.connect(broker);
                 return false;
             }
@@ -367,11 +371,16 @@ impl Sender {
         tracing::debug!(%broker, %error, "a broker does not answer");
         let until = self.now() + RETRY_BACKOFF;
         self.brokers.insert(broker, Broker::Down(until));
+        self.refresh_all();
+    }
+
+    /// Looks at every topic that was ever written to: without acknowledgements nothing is missed,
+    /// so nothing need be waiting.
+    fn refresh_all(&mut self) {
         let topics: BTreeSet<Arc<str>> = {
             let accumulator = self.shared.accumulator();
-            let waiting = accumulator.waiting().iter();
-            waiting
-                .map(|slot| accumulator.place(*slot).0.clone())
+            let used = accumulator.waiting().iter().chain(self.lanes.keys());
+            used.map(|slot| accumulator.place(*slot).0.clone())
                 .collect()
         };
         for topic in topics {
