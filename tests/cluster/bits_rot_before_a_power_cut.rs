@@ -27,8 +27,10 @@ fn bits_rot_before_a_power_cut() {
     let options = Options::three()
         .with("log.flush.offset.checkpoint.interval.ms", "3600000")
         .with("replica.high.watermark.checkpoint.interval.ms", "200");
-    let mut workload = Workload::default();
-    workload.partitions = 3;
+    let workload = Workload {
+        partitions: 3,
+        ..Workload::default()
+    };
     let mut run = Run::start("bits rot before a power cut", &options, &workload);
     let victim = run.cluster.leader_of(TOPIC, 0);
     let data = run.cluster.node(victim).data().to_owned();

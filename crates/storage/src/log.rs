@@ -361,6 +361,11 @@ impl Log {
             || directory.is_full()
     }
 
+    /// Whether its directory is short of space, and takes no appends for it.
+    pub fn lacks_space(&self) -> bool {
+        self.directory().is_full()
+    }
+
     /// Waits until the writer of the log's directory has caught up enough for more. Appends
     /// themselves never wait, so whoever takes batches from clients waits here before.
     pub async fn wait_for_room(&self) {

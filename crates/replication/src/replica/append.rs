@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millrace_model::{LeaderEpoch, Offset, Planted};
 use millrace_protocol::batch::SoleBatch;
-use millrace_storage::Appended;
+use millrace_storage::{AppendError, Appended};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -126,6 +126,11 @@ impl Replica {
     /// Rule 1, and the check that acks=all can be kept.
     fn may_append(&self, inner: &Inner, acks: Acks) -> Result<LeaderEpoch, AppendFailure> {
         let Some(epoch) = inner.core.serving() else {
+            let waits = inner.core.role() == Role::Leader { serving: false };
+            if waits && self.log.get().is_some_and(|log| log.lacks_space()) {
+                // It is not made durable before there is space; nobody else leads either.
+                return Err(AppendFailure::Log(AppendError::NoSpace));
+            }
             return Err(inner.not_leading());
         };
         if self.hears_nobody(inner) {
