@@ -80,17 +80,23 @@ impl Machine {
         }
     }
 
-    /// A log of ten batches on a new disk, closed in order; the disk.
-    async fn disk() -> SimDisk {
-        let sim = SimDisk::new(1);
-        let machine = Machine::start(sim.clone(), |_| {}).await;
+    /// A log of ten batches, all of them durable.
+    async fn make_log(&self) -> Arc<Log> {
         let (id, name) = (partition(1, 0), topic("t"));
-        let log = machine.store.create(id, &name, settings()).await.unwrap();
+        let log = self.store.create(id, &name, settings()).await.unwrap();
         for n in 0..BATCHES {
             let epoch = LeaderEpoch(epoch_of(n));
             append_as_leader(&log, batch(n).bytes(), epoch, Timestamp(2_000)).unwrap();
         }
         log.make_durable().await.unwrap();
+        log
+    }
+
+    /// Such a log on a new disk, closed in order; the disk.
+    async fn disk() -> SimDisk {
+        let sim = SimDisk::new(1);
+        let machine = Machine::start(sim.clone(), |_| {}).await;
+        machine.make_log().await;
         machine.store.close(BrokerEpoch(1)).await.unwrap();
         sim.kill();
         sim
@@ -417,13 +423,7 @@ async fn a_log_that_lost_what_was_committed_remembers_that_until_it_is_settled()
         options.recovery_checkpoint_interval = Duration::from_secs(1_000_000);
     };
     let machine = Machine::start(sim.clone(), change).await;
-    let (id, name) = (partition(1, 0), topic("t"));
-    let log = machine.store.create(id, &name, settings()).await.unwrap();
-    for n in 0..BATCHES {
-        let epoch = LeaderEpoch(epoch_of(n));
-        append_as_leader(&log, batch(n).bytes(), epoch, Timestamp(2_000)).unwrap();
-    }
-    log.make_durable().await.unwrap();
+    let log = machine.make_log().await;
     let committed = Offset(END - RECORDS);
     log.note_high_watermark(committed);
     tokio::time::sleep(Duration::from_secs(10)).await;
