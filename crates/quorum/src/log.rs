@@ -150,8 +150,9 @@ fn recover(
         if scanned.torn {
             tracing::warn!(path = %path.display(), end = scanned.end, "cut a torn tail");
             scanned.file.set_len(scanned.end)?;
-            scanned.file.sync_data()?;
         }
+        // What is found counts as durable from here on, and a killed process may not have synced it.
+        scanned.file.sync_data()?;
         let begins = expected.unwrap_or_else(|| index.end().min(*first));
         if *first != begins {
             let what = format!(

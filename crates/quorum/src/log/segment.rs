@@ -4,6 +4,11 @@
 //! checksum covers everything else. `durable` is how much of the file was known to survive a power
 //! cut when the frame was written. It tells a torn tail from damage: a frame that cannot be read,
 //! with a later one that says it had been durable, was lost after it was promised.
+//!
+//! Behind the last frame stands a mark that says the same of that one. It is written after the
+//! frame's sync and not synced itself, and the next frame takes its place: so a process that was
+//! killed finds damage even in its last entry, and a power cut that loses the mark leaves what it
+//! would without.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +22,9 @@ use millrace_host::{Disk, DiskFile};
 pub(super) const HEADER_BYTES: usize = 28;
 
 const MAGIC: u32 = 0x4d52_4d4c;
+/// Stands for the index in a mark, which is a frame without an entry.
+const MARK: u64 = u64::MAX;
+
 const SUFFIX: &str = ".entries";
 
 /// Largest entry; a batch for ten thousand partitions has a few megabytes.
@@ -61,6 +69,11 @@ pub(super) fn encode(index: u64, durable: u64, entry: &Bytes) -> Bytes {
     frame.put_u64(durable);
     frame.put_u32(checksum(&frame, entry));
     frame.freeze()
+}
+
+/// What is written behind the last frame once everything before `durable` survives a power cut.
+pub(super) fn mark(durable: u64) -> Bytes {
+    encode(MARK, durable, &Bytes::new())
 }
 
 fn checksum(before: &[u8], entry: &[u8]) -> u32 {
@@ -112,7 +125,12 @@ pub(super) fn scan(disk: &dyn Disk, path: &Path, is_last: bool) -> io::Result<Sc
     let content = Bytes::from(disk::read_file(disk, path, MAX_SEGMENT_BYTES)?);
     let mut frames = Vec::new();
     let mut position = 0;
+    let mut mark_bytes = 0;
     while let Some(header) = decode(&content[position..]) {
+        if header.index == MARK {
+            mark_bytes = HEADER_BYTES;
+            break;
+        }
         let start = position + HEADER_BYTES;
         frames.push(Frame {
             index: header.index,
@@ -121,7 +139,7 @@ pub(super) fn scan(disk: &dyn Disk, path: &Path, is_last: bool) -> io::Result<Sc
         });
         position = start + header.length;
     }
-    let torn = position < content.len();
+    let torn = position + mark_bytes < content.len();
     if torn && (!is_last || was_durable(&content, position)) {
         let what = format!("{} is damaged at byte {position}", path.display());
         return Err(io::Error::new(io::ErrorKind::InvalidData, what));

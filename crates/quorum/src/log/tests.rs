@@ -13,6 +13,7 @@ use openraft::{OptionalSend, StorageError};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
+use super::segment::HEADER_BYTES;
 use super::*;
 use crate::machine::{Machine, Published};
 use crate::types::{Payload, Proposal, log_id};
@@ -92,9 +93,9 @@ fn segment_files(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn cut(path: &Path, bytes: u64) {
+fn cut(path: &Path, bytes: usize) {
     let file = RealDisk.open(path, OpenMode::ReadWrite).unwrap();
-    file.set_len(file.len().unwrap() - bytes).unwrap();
+    file.set_len(file.len().unwrap() - bytes as u64).unwrap();
 }
 
 fn flip(path: &Path, at: u64) {
@@ -204,7 +205,8 @@ async fn a_torn_tail_is_cut() {
     append(&mut log, (0..3).map(|index| entry(1, index, 100))).await;
     append(&mut log, [entry(1, 3, 100)]).await;
     drop(log);
-    cut(&segment_files(directory.path())[0], 5);
+    // As after a power cut: neither the mark nor the end of the last entry reached the disk.
+    cut(&segment_files(directory.path())[0], HEADER_BYTES + 5);
     let mut log = open(directory.path()).await.unwrap();
     assert_eq!(indexes(&mut log).await, [0, 1, 2]);
     append(&mut log, [entry(2, 3, 7)]).await;
@@ -232,9 +234,29 @@ async fn damage_before_what_was_synced_later_is_no_torn_tail() {
     let mut log = open(directory.path()).await.unwrap();
     log.save_vote(&Vote::new(3, RaftId::from(2))).await.unwrap();
     drop(log);
-    cut(path, 5);
+    cut(path, HEADER_BYTES + 5);
     let error = open(directory.path()).await.err().unwrap();
     assert!(error.to_string().contains("though it held more"), "{error}");
+}
+
+#[tokio::test]
+async fn damage_in_the_last_entry_is_no_torn_tail() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = open(directory.path()).await.unwrap();
+    append(&mut log, [entry(1, 0, 100)]).await;
+    append(&mut log, [entry(1, 1, 5000)]).await;
+    drop(log);
+    let path = &segment_files(directory.path())[0];
+    flip(path, 3000);
+    let error = open(directory.path()).await.err().unwrap();
+    assert!(error.to_string().contains("damaged at byte"), "{error}");
+    flip(path, 3000);
+    // The mark itself is no entry, and the next entry takes its place.
+    let mut log = open(directory.path()).await.unwrap();
+    append(&mut log, [entry(1, 2, 10)]).await;
+    drop(log);
+    let mut log = open(directory.path()).await.unwrap();
+    assert_eq!(indexes(&mut log).await, [0, 1, 2]);
 }
 
 #[tokio::test]

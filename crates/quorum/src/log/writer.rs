@@ -291,6 +291,8 @@ impl Writer {
             }
             active.end = end;
             active.durable = end;
+            // Only a help for who reads it after a crash: without it the entries are as durable.
+            let _ = active.file.write_at(&[segment::mark(end)], end);
             self.last = Some(rest[taken - 1].index);
             lock(&self.index).written(&locations);
             *rest = &rest[taken..];
