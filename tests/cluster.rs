@@ -51,6 +51,8 @@ mod log_directory_failed;
 mod metadata_file_corrupted;
 #[path = "cluster/min_insync_replicas_changed_under_faults.rs"]
 mod min_insync_replicas_changed_under_faults;
+#[path = "cluster/partitions_reassigned.rs"]
+mod partitions_reassigned;
 #[path = "cluster/producers_quicker_than_their_topic.rs"]
 mod producers_quicker_than_their_topic;
 #[path = "cluster/quorum_lost_and_regained.rs"]

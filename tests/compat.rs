@@ -28,6 +28,8 @@ mod tool_configs;
 mod tool_groups;
 #[path = "compat/tool_inspect.rs"]
 mod tool_inspect;
+#[path = "compat/tool_reassign.rs"]
+mod tool_reassign;
 #[path = "compat/tool_topics.rs"]
 mod tool_topics;
 
@@ -44,6 +46,7 @@ const CASES: &[&[Case]] = &[
     tool_topics::CASES,
     tool_configs::CASES,
     tool_admin::CASES,
+    tool_reassign::CASES,
     console::CASES,
     tool_inspect::CASES,
     tool_groups::CASES,

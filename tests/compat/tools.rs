@@ -43,6 +43,9 @@ pub fn class_of(tool: &str) -> &'static str {
         "kafka-get-offsets.sh" => "org.apache.kafka.tools.GetOffsetShell",
         "kafka-metadata-quorum.sh" => "org.apache.kafka.tools.MetadataQuorumCommand",
         "kafka-leader-election.sh" => "org.apache.kafka.tools.LeaderElectionCommand",
+        "kafka-reassign-partitions.sh" => {
+            "org.apache.kafka.tools.reassign.ReassignPartitionsCommand"
+        }
         "kafka-log-dirs.sh" => "org.apache.kafka.tools.LogDirsCommand",
         "kafka-broker-api-versions.sh" => "org.apache.kafka.tools.BrokerApiVersionsCommand",
         "kafka-consumer-groups.sh" => "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",

@@ -25,6 +25,7 @@ mod push;
 mod replica;
 mod replicas;
 mod shared;
+mod throttle;
 mod waiting;
 mod wire;
 
@@ -33,6 +34,7 @@ pub use failure::{AppendFailure, ReadFailure};
 pub use metrics::ReplicationMetrics;
 pub use options::{
     Assignment, ControllerLink, Following, IsrChange, Leadership, ReplicaOptions, ReplicaSettings,
+    Throttled, Throttles,
 };
 pub use replica::{Acks, DeleteFailure, OffsetsView, ReadRequest, ReadResult, Replica, Upper};
 pub use replicas::{ClusterView, Events, Replicas};

@@ -1,5 +1,6 @@
 //! What replication is given, and what it asks of the rest of the broker.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -153,6 +154,8 @@ pub struct Leadership {
     pub durability: Durability,
     /// The directory where the replica is on record; none where this broker has yet to choose.
     pub directory: Option<DirectoryId>,
+    /// Whose traffic is limited while they are not in sync.
+    pub throttled: Throttled,
     /// Settings of the log.
     pub settings: LogSettings,
 }
@@ -180,4 +183,25 @@ pub struct Following {
     pub elr: Vec<BrokerId>,
     /// Settings of the log.
     pub settings: LogSettings,
+}
+
+/// Which traffic of a partition is limited, as its topic's settings name it. What follows in sync
+/// is never limited.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Throttled {
+    /// What this broker sends of it (`leader.replication.throttled.replicas`).
+    pub leading: bool,
+    /// What these receive of it (`follower.replication.throttled.replicas`).
+    pub followers: Vec<BrokerId>,
+}
+
+/// The limits of throttled traffic, in bytes a second; what has none is not limited.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Throttles {
+    /// Of all that this broker sends of partitions whose leader is throttled
+    /// (`leader.replication.throttled.rate`).
+    pub leading: Option<u64>,
+    /// Of what this broker sends each of these: its share of their limits
+    /// (`follower.replication.throttled.rate`).
+    pub followers: BTreeMap<BrokerId, u64>,
 }

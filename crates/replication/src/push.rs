@@ -25,6 +25,9 @@ pub(crate) use service::routes;
 /// Advances and answers in one message at most.
 const MAX_SMALL: usize = 8192;
 
+/// Replicas that are asked in vain, of those that a limit holds, before the next moment is waited for.
+const MAX_LOOKS: usize = 32;
+
 /// One stream of one follower broker.
 pub(crate) struct Session {
     peer: BrokerId,
@@ -54,6 +57,43 @@ struct Waiting {
     due: Option<Instant>,
     truncates: Vec<proto::Truncate>,
     refusals: Vec<proto::Refuse>,
+    held: Held,
+}
+
+/// Replicas with batches that a limit does not let pass yet.
+#[derive(Default)]
+struct Held {
+    replicas: VecDeque<Arc<Replica>>,
+    /// When to look at them again.
+    until: Option<Instant>,
+    /// How many were looked at in vain since that moment, and when the first of them may go.
+    in_vain: usize,
+    earliest: Option<Instant>,
+}
+
+impl Held {
+    fn add(&mut self, replica: Arc<Replica>, until: Instant) {
+        self.replicas.push_back(replica);
+        self.in_vain += 1;
+        self.earliest = self.earliest.into_iter().chain([until]).min();
+        // Limits differ by partition, so that one that waits does not speak for all; yet thousands
+        // need not be asked every time.
+        if self.until.is_none() || self.in_vain >= MAX_LOOKS.min(self.replicas.len()) {
+            self.until = self.earliest.take();
+            self.in_vain = 0;
+        }
+    }
+
+    fn next(&mut self, now: Instant) -> Option<Arc<Replica>> {
+        if self.until.is_none_or(|until| until > now) {
+            return None;
+        }
+        let next = self.replicas.pop_front();
+        if next.is_none() {
+            *self = Held::default();
+        }
+        next
+    }
 }
 
 impl Outbox {
@@ -69,6 +109,29 @@ impl Outbox {
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next replica with something to send: what was held comes after what was not.
+    fn next(&self, now: Instant) -> Option<Arc<Replica>> {
+        let mut waiting = self.lock();
+        let next = waiting.batches.pop_front();
+        next.or_else(|| waiting.held.next(now))
+    }
+
+    /// A limit does not let its batches pass before that moment.
+    fn hold(&self, replica: Arc<Replica>, until: Instant) {
+        self.lock().held.add(replica, until);
+    }
+
+    /// What was held is looked at again now.
+    fn release_held(&self) {
+        let mut waiting = self.lock();
+        let held = std::mem::take(&mut waiting.held);
+        if !held.replicas.is_empty() {
+            waiting.batches.extend(held.replicas);
+            drop(waiting);
+            self.filled.notify_one();
+        }
     }
 
     fn has_room(&self) -> bool {
@@ -161,6 +224,12 @@ impl Session {
         self.live.filled.notify_one();
     }
 
+    /// Limits may have changed.
+    pub(crate) fn release_held(&self) {
+        self.live.release_held();
+        self.catch_up.release_held();
+    }
+
     pub(crate) fn reply(&self, id: PartitionId, reply: Reply) {
         {
             let mut waiting = self.live.lock();
@@ -197,18 +266,16 @@ impl Session {
             if !is_empty(&message) {
                 return Some(message);
             }
-            let due = self.live.lock().due;
-            let due = async {
-                match due {
-                    Some(due) => tokio::time::sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
+            let due = {
+                let waiting = self.live.lock();
+                let held = waiting.held.until.filter(|_| self.live.has_room());
+                waiting.due.into_iter().chain(held).min()
             };
             tokio::select! {
                 biased;
                 () = self.closed.cancelled() => return None,
                 () = self.live.filled.notified() => {}
-                () = due => {}
+                () = reached(due) => {}
             }
         }
     }
@@ -223,7 +290,8 @@ impl Session {
         }
         let mut bytes = 0;
         while bytes < self.shared.settings.message_bytes && self.live.has_room() {
-            let Some(replica) = self.live.lock().batches.pop_front() else {
+            let now = self.shared.host.clock.now();
+            let Some(replica) = self.live.next(now) else {
                 break;
             };
             bytes += self.add(&mut message, replica);
@@ -238,6 +306,10 @@ impl Session {
     fn add(self: &Arc<Self>, message: &mut proto::LeaderMessage, replica: Arc<Replica>) -> usize {
         match replica.next_live(self) {
             Next::Nothing => 0,
+            Next::Held(until) => {
+                self.live.hold(replica, until);
+                0
+            }
             Next::Advance(advance) => {
                 message.advances.push(advance);
                 0
@@ -287,19 +359,26 @@ impl Session {
                 return None;
             }
             let replica = match self.catch_up.has_room() {
-                true => self.catch_up.lock().batches.pop_front(),
+                true => self.catch_up.next(self.shared.host.clock.now()),
                 false => None,
             };
             let Some(replica) = replica else {
+                let held = self.catch_up.lock().held.until;
+                let held = held.filter(|_| self.catch_up.has_room());
                 tokio::select! {
                     biased;
                     () = self.closed.cancelled() => return None,
                     () = self.catch_up.filled.notified() => continue,
+                    () = reached(held) => continue,
                 }
             };
             let mut message = self.empty_message();
             let next = match replica.next_catch_up(self) {
                 CatchUp::Nothing => continue,
+                CatchUp::Held(until) => {
+                    self.catch_up.hold(replica, until);
+                    continue;
+                }
                 CatchUp::Advance(advance) => Next::Advance(advance),
                 CatchUp::Load {
                     plan,
@@ -312,7 +391,7 @@ impl Session {
                 }
             };
             match next {
-                Next::Nothing => continue,
+                Next::Nothing | Next::Held(_) => continue,
                 Next::Advance(advance) => message.advances.push(advance),
                 Next::Batches {
                     append,
@@ -330,6 +409,14 @@ impl Session {
             }
             return Some(message);
         }
+    }
+}
+
+/// Resolves at that moment, if there is one.
+async fn reached(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

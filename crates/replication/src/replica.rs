@@ -20,6 +20,7 @@ use millrace_storage::{Log, LogSettings};
 use tokio::time::Instant;
 
 use crate::core::{Core, Effects, LogBounds, LogView, Moment, ReplicaState};
+use crate::options::Throttled;
 use crate::pull::Link;
 use crate::shared::Shared;
 use crate::waiting::{Bell, Queue, Waiter};
@@ -48,6 +49,8 @@ pub(crate) struct Inner {
     synced: bool,
     /// One for each follower that joined.
     lanes: Vec<Lane>,
+    /// Whose traffic is limited while they are not in sync.
+    throttled: Throttled,
     /// Waiting for the high watermark.
     commits: Queue,
     /// Waiting for the own durable end.
@@ -126,6 +129,7 @@ impl Replica {
             settings,
             synced: false,
             lanes: Vec::new(),
+            throttled: Throttled::default(),
             commits: Queue::default(),
             durables: Queue::default(),
             watchers: Vec::new(),
@@ -273,6 +277,11 @@ impl Replica {
                 self.attach(&link, stream);
             }
         }
+    }
+
+    /// The traffic of these followers is limited from now on.
+    pub(crate) fn set_throttled(&self, throttled: Throttled) {
+        self.lock().throttled = throttled;
     }
 
     /// Other settings are in force for the log.

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::clock::ActiveClock;
 use crate::core::{Follow, IsrOutcome, IsrRequest, Lead, Part, Rules, View};
 use crate::metrics::ReplicationMetrics;
-use crate::options::{Assignment, Following, IsrChange, Leadership, ReplicaOptions};
+use crate::options::{Assignment, Following, IsrChange, Leadership, ReplicaOptions, Throttles};
 use crate::push;
 use crate::replica::{Replica, Todo};
 use crate::shared::{Parts, Shared};
@@ -158,8 +158,26 @@ impl Replicas {
                 link.nudge();
             }
         }
+        let any = !assignments.is_empty();
         for assignment in assignments {
             self.assign(assignment);
+        }
+        if any {
+            self.release_held();
+        }
+    }
+
+    /// These limits hold from now on for what is throttled.
+    pub fn throttle(&self, throttles: Throttles) {
+        if self.0.throttle.set(throttles, self.0.host.clock.now()) {
+            self.release_held();
+        }
+    }
+
+    /// What waits for a limit to let it pass may be limited no more.
+    fn release_held(&self) {
+        for session in self.0.sessions() {
+            session.release_held();
         }
     }
 
@@ -169,6 +187,7 @@ impl Replicas {
                 let replica = self.prepare(lead.id, &lead.topic, &lead.settings, lead.directory);
                 self.count_isr_change(&replica, &lead);
                 replica.told_to_lead(lead.leader_epoch);
+                replica.set_throttled(lead.throttled.clone());
                 take_part(&replica, Part::Lead(lead_part(lead)));
             }
             Assignment::Follow(follow) => {

@@ -17,6 +17,7 @@ use crate::options::{ControllerLink, ReplicaSettings};
 use crate::pull::Link;
 use crate::push::Session;
 use crate::replica::Replica;
+use crate::throttle::Throttle;
 
 /// The map of replicas is split, so that data paths of different partitions seldom meet.
 const SHARDS: usize = 64;
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) stopping: CancellationToken,
     pub(crate) counters: Counters,
     pub(crate) stirring: Stirring,
+    pub(crate) throttle: Throttle,
     view: RwLock<Arc<View>>,
     shards: Vec<RwLock<BTreeMap<PartitionId, Arc<Replica>>>>,
     /// Rings when a replica was made.
@@ -131,6 +133,7 @@ impl Shared {
             stopping: CancellationToken::new(),
             counters: Counters::default(),
             stirring: Stirring::default(),
+            throttle: Throttle::default(),
             view: RwLock::default(),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             arrivals: Notify::new(),
@@ -211,6 +214,11 @@ impl Shared {
     /// The stream by which a follower broker follows this one.
     pub(crate) fn session(&self, follower: BrokerId) -> Option<Arc<Session>> {
         lock(&self.sessions).get(&follower).cloned()
+    }
+
+    /// Every stream by which another broker follows this one.
+    pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
+        lock(&self.sessions).values().cloned().collect()
     }
 
     /// Registers a follower's new stream, which ends its older one. False if this one is older.

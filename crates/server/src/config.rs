@@ -28,7 +28,7 @@ use millrace_metadata::Image;
 use millrace_model::BrokerId;
 
 pub use groups::{OffsetsTopic, check_group, group_settings};
-pub use log_settings::{cleaner_options, log_settings, move_rate};
+pub use log_settings::{cleaner_options, leader_rate, log_settings, move_rate, rate};
 pub use settings::{Settings, Sources};
 use valid::split_address;
 

@@ -5,6 +5,8 @@
 //! brought is a change like any other. What no image names is judged only once: after the first
 //! image that shows this broker's own registration, and then it is set aside as stray, not deleted.
 
+mod throttles;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -17,7 +19,7 @@ use millrace_storage::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, cleaner_options, log_settings, move_rate};
+use crate::config::{Config, cleaner_options, leader_rate, log_settings, move_rate};
 use crate::coordinator::{Coordinator, Groups};
 
 /// Keeps the replicas of this broker as the newest image wants them.
@@ -87,6 +89,8 @@ impl Reconciler {
             self.reconfigure(&image);
         }
         let assignments = self.assignments(&delta, &image);
+        let limits = throttles::of(&image, self.id, leader_rate(&self.config.settings));
+        self.replicas.throttle(limits);
         self.replicas.update(view(&image, own_epoch), assignments);
         self.groups.update(&image, &delta);
         let is_own = |epoch| image.broker(self.id).is_some_and(|own| own.epoch == epoch);
@@ -212,6 +216,7 @@ impl Reconciler {
                 min_isr: image.min_insync(topic, partition),
                 durability: partition.durability,
                 directory,
+                throttled: throttles::throttled(own, self.id, id.index, partition),
                 settings,
             }));
         }

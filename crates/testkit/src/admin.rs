@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use kafka_protocol::messages::alter_partition_reassignments_request as reassign;
 use kafka_protocol::messages::alter_replica_log_dirs_request as alter_dirs;
 use kafka_protocol::messages::create_topics_request as create;
 use kafka_protocol::messages::describe_configs_request as describe;
@@ -15,10 +16,11 @@ use kafka_protocol::messages::incremental_alter_configs_request as incremental;
 use kafka_protocol::messages::list_offsets_request as offsets;
 use kafka_protocol::messages::metadata_request as metadata;
 use kafka_protocol::messages::{
-    AlterReplicaLogDirsRequest, BrokerId, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeConfigsRequest, DescribeLogDirsRequest, DescribeQuorumRequest, ElectLeadersRequest,
-    IncrementalAlterConfigsRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse,
-    TopicName, delete_topics_request,
+    AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, BrokerId, CreateTopicsRequest,
+    DeleteTopicsRequest, DescribeConfigsRequest, DescribeLogDirsRequest, DescribeQuorumRequest,
+    ElectLeadersRequest, IncrementalAlterConfigsRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest, MetadataResponse, TopicName,
+    delete_topics_request,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 
@@ -65,6 +67,19 @@ pub struct QuorumState {
     pub voters: Vec<QuorumMember>,
     /// Who only listens.
     pub observers: Vec<QuorumMember>,
+}
+
+/// A partition that is being moved, as a broker describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moving {
+    /// Its number.
+    pub index: i32,
+    /// Where it lies, what will leave included.
+    pub replicas: Vec<NodeId>,
+    /// What was added.
+    pub adding: Vec<NodeId>,
+    /// What will leave.
+    pub removing: Vec<NodeId>,
 }
 
 /// What a broker answers to ListOffsets.
@@ -168,17 +183,26 @@ impl Admin {
 
     /// Sets one setting of a topic.
     pub fn set_topic_config(&self, topic: &str, key: &str, value: &str) -> Result<(), String> {
+        self.set_config((2, topic), key, Some(value))
+    }
+
+    /// Sets one setting of all brokers, or takes it back.
+    pub fn set_brokers_config(&self, key: &str, value: Option<&str>) -> Result<(), String> {
+        self.set_config((4, ""), key, value)
+    }
+
+    fn set_config(&self, of: (i8, &str), key: &str, value: Option<&str>) -> Result<(), String> {
         let config = incremental::AlterableConfig::default()
             .with_name(text(key))
-            .with_config_operation(0)
-            .with_value(Some(text(value)));
+            .with_config_operation(i8::from(value.is_none()))
+            .with_value(value.map(text));
         let resource = incremental::AlterConfigsResource::default()
-            .with_resource_type(2)
-            .with_resource_name(text(topic))
+            .with_resource_type(of.0)
+            .with_resource_name(text(of.1))
             .with_configs(vec![config]);
         let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
         let answer = self.ask(&request, 1)?;
-        let result = answer.responses.first().ok_or("no result for the topic")?;
+        let result = answer.responses.first().ok_or("no result")?;
         match result.error_code {
             0 => Ok(()),
             code => Err(format!(
@@ -231,6 +255,57 @@ impl Admin {
         match failed {
             None if answer.error_code == 0 => Ok(()),
             other => Err(format!("electing: error {} {other:?}", answer.error_code)),
+        }
+    }
+
+    /// Begins to move partitions of a topic to other brokers, or where none are named, cancels
+    /// that. What was begun already is asked for again without harm; what is not moving cannot be
+    /// cancelled, which is no error here.
+    pub fn reassign(
+        &self,
+        topic: &str,
+        moves: &[(i32, Option<Vec<NodeId>>)],
+    ) -> Result<(), String> {
+        let partitions = moves.iter().map(|(index, replicas)| {
+            let replicas = replicas.as_ref();
+            let replicas = replicas.map(|ids| ids.iter().copied().map(BrokerId).collect());
+            reassign::ReassignablePartition::default()
+                .with_partition_index(*index)
+                .with_replicas(replicas)
+        });
+        let named = reassign::ReassignableTopic::default()
+            .with_name(TopicName(text(topic)))
+            .with_partitions(partitions.collect());
+        let request = AlterPartitionReassignmentsRequest::default()
+            .with_topics(vec![named])
+            .with_timeout_ms(10_000);
+        let answer = self.ask(&request, 0)?;
+        let results = answer.responses.iter();
+        let failed = results
+            .flat_map(|topic| &topic.partitions)
+            // 85: nothing to cancel.
+            .find(|result| result.error_code != 0 && result.error_code != 85);
+        match failed {
+            None if answer.error_code == 0 => Ok(()),
+            other => Err(format!("moving: error {} {other:?}", answer.error_code)),
+        }
+    }
+
+    /// What is being moved, of all topics, by the first broker that answers.
+    pub fn moving(&self) -> Result<Vec<Moving>, String> {
+        let request = ListPartitionReassignmentsRequest::default().with_topics(None);
+        let answer = self.ask(&request, 0)?;
+        let numbers = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect();
+        let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+        let moving = partitions.map(|partition| Moving {
+            index: partition.partition_index,
+            replicas: numbers(&partition.replicas),
+            adding: numbers(&partition.adding_replicas),
+            removing: numbers(&partition.removing_replicas),
+        });
+        match answer.error_code {
+            0 => Ok(moving.collect()),
+            code => Err(format!("asking what moves: error {code}")),
         }
     }
 

@@ -16,11 +16,14 @@ pub struct Reassignment {
     pub index: i32,
     /// The replicas it is to have; `None` cancels what is under way.
     pub replicas: Option<Vec<BrokerId>>,
+    /// Whether it may come to have more or fewer replicas than it has, or is to have.
+    pub may_change_factor: bool,
 }
 
 /// Starts, replaces or cancels reassignments; each has its own answer, in order.
 ///
-/// Codes: UNKNOWN_TOPIC_OR_PARTITION, INVALID_REPLICA_ASSIGNMENT, NO_REASSIGNMENT_IN_PROGRESS.
+/// Codes: UNKNOWN_TOPIC_OR_PARTITION, INVALID_REPLICA_ASSIGNMENT, INVALID_REPLICATION_FACTOR,
+/// NO_REASSIGNMENT_IN_PROGRESS.
 pub fn reassign(image: &Image, asked: &[Reassignment]) -> Decision<Vec<Result<(), Refusal>>> {
     let mut draft = Draft::of(image);
     let results = asked.iter().map(|one| draft.reassign(one));
@@ -43,23 +46,33 @@ impl Draft {
             return unknown(format!("Unable to find partition {topic}:{index}."));
         }
         match &asked.replicas {
-            Some(target) => self.start_reassignment(id, target),
+            Some(target) => self.start_reassignment(id, target, asked.may_change_factor),
             None => self.cancel_reassignment(id, topic),
         }
     }
 
     /// The replicas become those wanted, followed by those that will leave.
-    fn start_reassignment(&mut self, id: PartitionId, target: &[BrokerId]) -> Result<(), Refusal> {
+    ///
+    /// Of a reassignment that is replaced, what it was adding stays "adding", also where it is to
+    /// leave again: whatever was asked since, a cancel finds the way back to the first assignment.
+    /// Kafka forgets here what it was adding, and a cancel leaves it with too many replicas.
+    fn start_reassignment(
+        &mut self,
+        id: PartitionId,
+        target: &[BrokerId],
+        may_change_factor: bool,
+    ) -> Result<(), Refusal> {
         self.check_assignment(target, None)?;
         let mut change = Change::of(&self.image, id);
         let present = change.next.replicas.clone();
+        if !may_change_factor {
+            check_factor(present.len() - change.next.removing.len(), target.len())?;
+        }
         let mut removing = present.clone();
         removing.retain(|replica| !target.contains(replica));
         removing.sort();
-        // Of a reassignment that is replaced, what it was adding stays "adding" if it is still
-        // wanted, so that a cancel finds the way back to the first assignment.
-        let mut adding = target.to_vec();
-        adding.retain(|b| !present.contains(b) || change.next.adding.contains(b));
+        let mut adding = std::mem::take(&mut change.next.adding);
+        adding.extend(target.iter().filter(|b| !present.contains(b)));
         adding.sort();
         change.set_replicas([target, &removing[..]].concat());
         change.next.adding = adding;
@@ -104,4 +117,14 @@ impl Draft {
         self.extend(change.into_iter().map(Record::PartitionChange).collect());
         Ok(())
     }
+}
+
+fn check_factor(before: usize, after: usize) -> Result<(), Refusal> {
+    if before == after {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        ErrorCode::InvalidReplicationFactor,
+        format!("The replication factor is changed from {before} to {after}"),
+    ))
 }

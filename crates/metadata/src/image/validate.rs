@@ -64,14 +64,12 @@ impl Image {
             "its ELR is a set of replicas",
         )?;
         rule(
-            held(&p.adding) && held(&p.removing),
+            distinct(&p.adding) && distinct(&p.removing) && held(&p.adding) && held(&p.removing),
             "it adds and removes replicas",
         )?;
+        let stays = |b: &BrokerId| !p.removing.contains(b);
+        rule(p.replicas.iter().any(stays), "it does not remove them all")?;
         let apart = |a: &[BrokerId], b: &[BrokerId]| !a.iter().any(|x| b.contains(x));
-        rule(
-            apart(&p.adding, &p.removing),
-            "it does not add what it removes",
-        )?;
         rule(apart(&p.isr, &p.elr), "ISR and ELR are disjoint")?;
         let min_insync = self.min_insync(self.topic_name(id), p);
         rule(

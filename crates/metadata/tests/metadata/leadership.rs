@@ -140,6 +140,7 @@ fn happen(image: &Image, event: &str) -> Image {
                 topic: "t".into(),
                 index: 0,
                 replicas: (verb == "move").then_some(to),
+                may_change_factor: true,
             };
             reassign(image, &[one]).records
         }
@@ -763,5 +764,113 @@ fn a_reassignment_takes_away_only_when_all_that_stay_are_in_sync() {
         "3,1 isr 3 leader 3 adding 3 removing 1 unclean",
         "cancel",
         "1 isr 1 leader 1 epoch 1 recovering",
+    );
+}
+
+#[test]
+fn whatever_replaced_a_reassignment_a_cancel_finds_the_first_assignment() {
+    let from = "1,2 isr 1,2 leader 1";
+    let replaced = "3,1,2,4 isr 1,2 leader 1 epoch 0 adding 3,4 removing 1,2,4";
+    check(from, "move 3,4; move 3", replaced);
+    check(from, "move 3,4; move 3; join 3", "3 isr 3 leader 3 epoch 1");
+    check(
+        from,
+        "move 3,4; move 3; cancel",
+        "1,2 isr 1,2 leader 1 epoch 1",
+    );
+    // What joined meanwhile and is not wanted any more goes with the others, and not before.
+    check(
+        from,
+        "move 3,4; join 4; move 3; join 3",
+        "3 isr 3 leader 3 epoch 1",
+    );
+    check(
+        from,
+        "move 3,4; join 4; move 3",
+        "3,1,2,4 isr 1,2,4 leader 1 epoch 0 adding 3,4 removing 1,2,4",
+    );
+    check(
+        from,
+        "move 3,4; join 4; move 3; cancel",
+        "1,2 isr 1,2 leader 1 epoch 1",
+    );
+    // Back to where it was, by its name: done at once.
+    check(from, "move 3,4; move 1,2", "1,2 isr 1,2 leader 1 epoch 1");
+}
+
+#[test]
+fn a_move_that_must_keep_the_factor_is_counted_by_what_is_to_be() {
+    let asked = |replicas: &[i32]| Reassignment {
+        topic: "t".into(),
+        index: 0,
+        replicas: Some(ids(replicas)),
+        may_change_factor: false,
+    };
+    let refused = |image: &Image, replicas: &[i32]| {
+        let decision = reassign(image, &[asked(replicas)]);
+        let code = decision.reply[0].as_ref().err().map(|why| why.code);
+        assert_eq!(decision.records.is_empty(), code.is_some());
+        code
+    };
+    let image = world("1,2 isr 1,2 leader 1");
+    assert_eq!(refused(&image, &[3, 4]), None);
+    assert_eq!(
+        refused(&image, &[1, 3, 4]),
+        Some(ErrorCode::InvalidReplicationFactor)
+    );
+    assert_eq!(
+        refused(&image, &[1]),
+        Some(ErrorCode::InvalidReplicationFactor)
+    );
+    let growing = happen(&image, "move 1,3,4");
+    assert_eq!(refused(&growing, &[2, 3, 4]), None);
+    assert_eq!(
+        refused(&growing, &[1, 2]),
+        Some(ErrorCode::InvalidReplicationFactor)
+    );
+}
+
+#[test]
+fn moves_that_cannot_be_are_refused_one_by_one() {
+    let image = world("1,2 isr 1,2 leader 1");
+    let asked = |topic: &str, index: i32, replicas: Option<&[i32]>| Reassignment {
+        topic: topic.into(),
+        index,
+        replicas: replicas.map(ids),
+        may_change_factor: true,
+    };
+    let all = [
+        asked("t", 0, Some(&[])),
+        asked("t", 0, Some(&[1, 1])),
+        asked("t", 0, Some(&[1, 9])),
+        asked("t", 0, None),
+        asked("t", 1, Some(&[1])),
+        asked("u", 0, Some(&[1])),
+        asked("t", 0, Some(&[1, 3])),
+    ];
+    let decision = reassign(&image, &all);
+    let codes: Vec<ErrorCode> = decision
+        .reply
+        .iter()
+        .map(|result| {
+            result
+                .as_ref()
+                .err()
+                .map_or(ErrorCode::None, |why| why.code)
+        })
+        .collect();
+    let expected = [
+        ErrorCode::InvalidReplicaAssignment,
+        ErrorCode::InvalidReplicaAssignment,
+        ErrorCode::InvalidReplicaAssignment,
+        ErrorCode::NoReassignmentInProgress,
+        ErrorCode::UnknownTopicOrPartition,
+        ErrorCode::UnknownTopicOrPartition,
+        ErrorCode::None,
+    ];
+    assert_eq!(codes, expected);
+    assert_eq!(
+        told(&after(&image, decision.records)),
+        "1,3,2 isr 1,2 leader 1 epoch 0 adding 3 removing 2"
     );
 }

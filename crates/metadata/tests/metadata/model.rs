@@ -253,6 +253,7 @@ impl World {
             topic: T.into(),
             index: 0,
             replicas,
+            may_change_factor: true,
         };
         let decision = reassign(&self.image, &[asked]);
         self.apply(decision.records);

@@ -135,6 +135,14 @@ impl Core {
         }
     }
 
+    /// On a leader: whether this follower is in the committed ISR.
+    pub fn is_in_sync(&self, follower: BrokerId) -> bool {
+        match &self.state {
+            State::Leader(leader) => leader.isr.contains(&follower),
+            _ => false,
+        }
+    }
+
     /// On a leader: whether somebody else could be elected (rule 1).
     pub fn is_replaceable(&self) -> bool {
         match &self.state {

@@ -6,12 +6,14 @@ use bytes::Bytes;
 use millrace_model::{BrokerId, Offset};
 use millrace_rpc::proto::replication as proto;
 use millrace_storage::{ReadError, ReadPlan};
+use tokio::time::Instant;
 
 use super::todo::Way;
 use super::{Inner, Replica, Todo};
 use crate::core::message::{Ack, Address, Join, Progressed, Refuse};
 use crate::core::{Outgoing, Role};
 use crate::push::Session;
+use crate::throttle::Limited;
 use crate::wire;
 
 /// By which stream a follower gets its batches.
@@ -36,6 +38,8 @@ pub(crate) struct Lane {
 /// What a replica has for a follower.
 pub(crate) enum Next {
     Nothing,
+    /// Batches, but a limit lets them pass at this moment at the earliest.
+    Held(Instant),
     Advance(proto::Advance),
     Batches {
         append: proto::Append,
@@ -47,6 +51,8 @@ pub(crate) enum Next {
 /// What a replica has for a follower that lags.
 pub(crate) enum CatchUp {
     Nothing,
+    /// As for [`Next`].
+    Held(Instant),
     Advance(proto::Advance),
     Load {
         plan: ReadPlan,
@@ -64,6 +70,12 @@ impl Inner {
     fn lane_of(&mut self, session: &Arc<Session>) -> Option<&mut Lane> {
         let mut lanes = self.lanes.iter_mut();
         lanes.find(|lane| Arc::ptr_eq(&lane.session, session))
+    }
+
+    /// The limits on what goes to a follower; none for who is in sync.
+    fn limited(&self, follower: BrokerId) -> Option<Limited> {
+        let limited = Limited::of(&self.throttled, follower)?;
+        (!self.core.is_in_sync(follower)).then_some(limited)
     }
 
     pub(super) fn forget_lanes_unless_leading(&mut self) {
@@ -141,10 +153,11 @@ impl Replica {
                         upper,
                     } => (address, progressed, from, upper),
                 };
-            match self
-                .log()
-                .read(from, self.shared.settings.chunk_bytes, upper, true)
-            {
+            let most = match self.room(inner, peer) {
+                Ok(most) => most,
+                Err(until) => return Next::Held(until),
+            };
+            match self.log().read(from, most, upper, true) {
                 Ok(plan) if !plan.is_cold() => {
                     let parts = plan.parts().iter().filter_map(|part| match part {
                         millrace_storage::Part::Memory(bytes) => Some(bytes.clone()),
@@ -169,6 +182,17 @@ impl Replica {
         next
     }
 
+    /// How many bytes may go to a follower in one piece, or when to ask again.
+    fn room(&self, inner: &Inner, to: BrokerId) -> Result<usize, Instant> {
+        let chunk = self.shared.settings.chunk_bytes;
+        let Some(limited) = inner.limited(to) else {
+            return Ok(chunk);
+        };
+        let now = self.shared.host.clock.now();
+        let room = self.shared.throttle.room(limited, now)?;
+        Ok(usize::try_from(room).unwrap_or(chunk).min(chunk))
+    }
+
     fn batches(
         &self,
         inner: &mut Inner,
@@ -186,8 +210,13 @@ impl Replica {
         if !inner.core.sent(to, *address, end, &mut more) {
             return Next::Nothing;
         }
+        let bytes = parts.iter().map(Bytes::len).sum();
+        if let Some(limited) = inner.limited(to) {
+            let now = self.shared.host.clock.now();
+            self.shared.throttle.spend(limited, bytes, now);
+        }
         Next::Batches {
-            bytes: parts.iter().map(Bytes::len).sum(),
+            bytes,
             append: wire::append(self.id, address, progressed, from, parts),
             more,
         }
@@ -235,10 +264,11 @@ impl Replica {
                     from,
                     upper,
                 } => {
-                    match self
-                        .log()
-                        .read(from, self.shared.settings.chunk_bytes, upper, true)
-                    {
+                    let most = match self.room(inner, peer) {
+                        Ok(most) => most,
+                        Err(until) => return CatchUp::Held(until),
+                    };
+                    match self.log().read(from, most, upper, true) {
                         Ok(plan) if plan.is_cold() => {
                             if let Some(lane) = inner.lane_of(session) {
                                 lane.route = Route::CatchUp;

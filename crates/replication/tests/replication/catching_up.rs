@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use millrace_model::Durability;
-use millrace_replication::{Acks, Replica, ReplicaSettings};
+use millrace_model::{BrokerId, Durability};
+use millrace_replication::{Acks, Replica, ReplicaSettings, Throttled, Throttles};
 use millrace_storage::LogSettings;
 use tokio::time::Instant;
 
@@ -32,6 +32,7 @@ fn narrow() -> Setup {
             durability: Durability::Fsync,
             ..setup.log
         },
+        throttled: setup.throttled,
         tail_budget_bytes: 64 << 10,
     }
 }
@@ -162,4 +163,77 @@ fn a_follower_whose_stream_is_cut_goes_on_without_gap_or_repetition() {
         let log = cluster.wait_to_agree(0, &[1, 2]).await;
         assert!(values(&log) == sent, "other values than were sent");
     });
+}
+
+/// A follower that comes late gets what it lacks at the pace of its limit, and those in sync wait
+/// for nothing.
+async fn catch_up_under_a_limit(setup: Setup, throttles: impl Fn(u64) -> Throttles) {
+    const BATCHES: usize = 60;
+    const RATE: u64 = 100_000;
+    let mut cluster = Cluster::prepared(setup, 3).await;
+    for early in [1, 2] {
+        cluster.start(early).await;
+    }
+    cluster.create(0, &[1, 2, 3], &[1, 2], 2).await;
+    let leader = cluster.broker(1).replicas.clone();
+    // Hours for what there is to send.
+    leader.throttle(throttles(1));
+    for n in 0..BATCHES {
+        let batch = batch(value(n).as_bytes());
+        cluster.produce(1, 0, batch, Acks::All).await.unwrap();
+    }
+    cluster.start(3).await;
+    until("the follower to join", || {
+        let followers = cluster.state(1, 0).followers;
+        let late = followers.iter().find(|f| f.broker == BrokerId(3));
+        late.and_then(|late| late.durable_end)
+    })
+    .await;
+    let last = batch(value(BATCHES).as_bytes());
+    cluster.produce(1, 0, last, Acks::All).await.unwrap();
+    assert_eq!(cluster.controller.isr(crate::cluster::partition(0)), [1, 2]);
+
+    let bytes = cluster.replica(1, 0).log().size_bytes();
+    let began = Instant::now();
+    leader.throttle(throttles(RATE));
+    cluster.wait_for_isr(0, &[1, 2, 3]).await;
+    let least = bytes as f64 / RATE as f64 * 0.6;
+    let passed = began.elapsed().as_secs_f64();
+    assert!(passed >= least, "{bytes} bytes in {passed} s");
+
+    let log = cluster.wait_to_agree(0, &[1, 2, 3]).await;
+    let expected: Vec<_> = (0..=BATCHES).map(value).collect();
+    assert!(values(&log) == expected, "other values than were sent");
+}
+
+#[test]
+fn a_throttled_leader_sends_no_more_than_it_may_from_the_disk() {
+    let throttled = Throttled {
+        leading: true,
+        followers: Vec::new(),
+    };
+    let setup = Setup {
+        throttled,
+        ..narrow()
+    };
+    run(catch_up_under_a_limit(setup, |rate| Throttles {
+        leading: Some(rate),
+        ..Throttles::default()
+    }));
+}
+
+#[test]
+fn a_throttled_follower_gets_no_more_than_it_may_from_memory() {
+    let throttled = Throttled {
+        leading: false,
+        followers: vec![BrokerId(3)],
+    };
+    let setup = Setup {
+        throttled,
+        ..Setup::default()
+    };
+    run(catch_up_under_a_limit(setup, |rate| Throttles {
+        followers: [(BrokerId(3), rate)].into(),
+        ..Throttles::default()
+    }));
 }

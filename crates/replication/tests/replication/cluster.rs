@@ -13,7 +13,7 @@ use millrace_model::{
 use millrace_protocol::batch::SoleBatch;
 use millrace_replication::{
     Acks, AppendFailure, Events, Replica, ReplicaOptions, ReplicaSettings, ReplicaState, Replicas,
-    Role,
+    Role, Throttled,
 };
 use millrace_rpc::{Channels, Identity, PeerListener, PeerServer};
 use millrace_storage::{Appended, LogDirectory, LogSettings, Store, StoreOptions};
@@ -35,6 +35,7 @@ const STEP: Duration = Duration::from_millis(1);
 pub struct Setup {
     pub settings: ReplicaSettings,
     pub log: LogSettings,
+    pub throttled: Throttled,
     pub tail_budget_bytes: usize,
 }
 
@@ -48,6 +49,7 @@ impl Default for Setup {
                 ..ReplicaSettings::default()
             },
             log: LogSettings::default(),
+            throttled: Throttled::default(),
             tail_budget_bytes: 64 << 20,
         }
     }
@@ -173,6 +175,7 @@ impl Cluster {
             leader_epoch: LeaderEpoch(0),
             partition_epoch: PartitionEpoch(0),
             min_isr,
+            throttled: self.setup.throttled.clone(),
             settings: self.setup.log.clone(),
         };
         self.controller.create(partition(index), partition_state);

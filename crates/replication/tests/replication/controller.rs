@@ -10,6 +10,7 @@ use millrace_model::{
 };
 use millrace_replication::{
     Assignment, ClusterView, ControllerLink, Following, IsrChange, Leadership, PeerView, Replicas,
+    Throttled,
 };
 use millrace_storage::LogSettings;
 use tokio::sync::watch;
@@ -24,6 +25,7 @@ pub struct Partition {
     pub leader_epoch: LeaderEpoch,
     pub partition_epoch: PartitionEpoch,
     pub min_isr: usize,
+    pub throttled: Throttled,
     pub settings: LogSettings,
 }
 
@@ -83,6 +85,7 @@ impl Partition {
                 min_isr: partition.min_isr,
                 durability: Durability::Fsync,
                 directory: None,
+                throttled: partition.throttled,
                 settings: partition.settings,
             }));
         }

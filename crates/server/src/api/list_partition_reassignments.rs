@@ -1,7 +1,7 @@
 //! ListPartitionReassignments (key 46), version 0 (KIP-455).
 //!
-//! Tells of the reassignments in this node's image. AlterPartitionReassignments is not served yet,
-//! so there are none to tell of.
+//! Tells of the reassignments in this node's image. What was to be added and is to leave again,
+//! because another reassignment took the place of the first, is told of as both.
 
 use millrace_metadata::{Image, Partition};
 use millrace_model::{BrokerId, PartitionId};

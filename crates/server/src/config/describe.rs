@@ -114,6 +114,10 @@ pub fn broker(settings: &Settings) -> Vec<Described> {
         .map(|row| {
             let mut synonyms = Vec::new();
             broker_synonyms(settings, row.name, &mut synonyms);
+            if row.update == Update::DynamicOnly {
+                // Kafka's table of what stands in files does not know these, nor their defaults.
+                synonyms.retain(|synonym| synonym.source != Source::Default);
+            }
             let value = match topic::is_of_the_cluster(row.name) {
                 true => settings.cluster_value(row.name),
                 false => settings.value(row.name),

@@ -88,11 +88,18 @@ pub fn cleaner_options(broker: &Settings) -> CleanerOptions {
 
 /// What moves between log directories may take, in bytes a second; none is no limit.
 pub fn move_rate(broker: &Settings) -> Option<u64> {
-    let rate = broker.number("replica.alter.log.dirs.io.max.bytes.per.second");
-    u64::try_from(rate)
-        .ok()
-        .filter(|_| rate < i64::MAX)
-        .map(|rate| rate.max(1))
+    rate(broker.number("replica.alter.log.dirs.io.max.bytes.per.second"))
+}
+
+/// Bytes a second that a broker may send as throttled leader; `None` for as many as it can.
+pub fn leader_rate(broker: &Settings) -> Option<u64> {
+    rate(broker.number("leader.replication.throttled.rate"))
+}
+
+/// A setting of bytes a second; `None` where it limits nothing.
+pub fn rate(setting: i64) -> Option<u64> {
+    let limit = u64::try_from(setting).ok().filter(|_| setting < i64::MAX);
+    limit.map(|limit| limit.max(1))
 }
 
 #[allow(
