@@ -74,6 +74,16 @@ impl Tasks {
         }
     }
 
+    /// Lets whoever waits for this processor have it. For long work that nobody waits for, on a thread
+    /// where it may block: a thread that wakes up does not interrupt the one that runs, but for
+    /// milliseconds waits until that has used up its turn.
+    pub fn give_way(&self) {
+        match &self.0 {
+            Kind::Runtime(_) => thread::yield_now(),
+            Kind::Simulated { .. } => {}
+        }
+    }
+
     /// Starts a worker: `handle` gets all jobs that came while it was busy with the last ones, in
     /// the order of submission, and may block. It ends when every [`Worker`] is dropped and the
     /// jobs submitted until then are done. In production it is a thread named `name`.

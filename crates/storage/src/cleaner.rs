@@ -158,15 +158,16 @@ async fn clean(
     let secret = (shared.host.random.u64(), shared.host.random.u64());
     let map = OffsetMap::new(memory, options.load_factor, keys.unsigned_abs(), secret);
     let bite = (options.io_buffer_bytes as u64 / threads).max(1);
-    let mut cleaning = Cleaning::begin(log.clone(), range, map, now, bite);
+    let mut cleaning = Cleaning::begin(log.clone(), range, map, now);
     let mut courtesy = Courtesy::default();
     let end = loop {
         if inner.closed.load(Ordering::SeqCst) {
             cleaning.abandon();
             return Err(Stopped::Changed);
         }
+        let bite = courtesy.bite(bite, shared.host.clock.now());
         let stepped = move || {
-            let step = cleaning.step();
+            let step = cleaning.step(bite);
             (cleaning, step)
         };
         let began = shared.host.clock.now();

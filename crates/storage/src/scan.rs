@@ -12,6 +12,8 @@ use crate::batch::{self, HEADER_BYTES, Header};
 const HEADS_BUFFER_BYTES: usize = 16 << 10;
 /// Bytes read at once when everything is wanted.
 const WHOLE_BUFFER_BYTES: usize = 1 << 20;
+/// The same where others are to get at the processor in between.
+const WINDOW_BYTES: usize = 256 << 10;
 
 /// What comes next in a segment.
 #[derive(Debug)]
@@ -33,6 +35,13 @@ pub(crate) enum Checked {
     End,
     /// Bytes that are no whole batch; the text says why.
     Torn(String),
+}
+
+/// What a scan has read and the next one, of the same bytes, need not read again.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    buffer: Vec<u8>,
+    buffer_at: u64,
 }
 
 /// Where a scan of one file stands.
@@ -73,6 +82,29 @@ impl<'a> Scanner<'a> {
             chunk: WHOLE_BUFFER_BYTES,
             ..Scanner::heads(file, position, end)
         }
+    }
+
+    /// A scan that verifies checksums, from `position` on, in short reads. `window` is what an
+    /// earlier one of the same file left.
+    pub(crate) fn resume(
+        file: &'a dyn DiskFile,
+        position: u64,
+        end: u64,
+        window: Window,
+    ) -> Scanner<'a> {
+        let Window { buffer, buffer_at } = window;
+        Scanner {
+            chunk: WINDOW_BYTES,
+            buffer,
+            buffer_at,
+            ..Scanner::heads(file, position, end)
+        }
+    }
+
+    /// What the next scan need not read.
+    pub(crate) fn into_window(self) -> Window {
+        let (buffer, buffer_at) = (self.buffer, self.buffer_at);
+        Window { buffer, buffer_at }
     }
 
     /// Where the next batch begins.

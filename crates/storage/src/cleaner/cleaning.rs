@@ -21,8 +21,14 @@ use crate::error::StorageError;
 use crate::index;
 use crate::log::{Log, Mode};
 use crate::names::{self, FileKind};
-use crate::scan::{Scanner, Step as Scanned};
+use crate::scan::{Scanner, Step as Scanned, Window};
 use crate::segment::Segment;
+
+/// Bytes read between two offers to let others have the processor: a tenth of a millisecond of work.
+const GIVE_WAY_BYTES: u64 = 64 << 10;
+
+/// Pages leave the cache by this much, which is as large as the kernel ever makes one.
+const RELEASE_BYTES: u64 = 2 << 20;
 
 /// What a step did.
 pub(crate) enum Step {
@@ -93,7 +99,8 @@ pub(crate) struct Cleaning {
     range: Range,
     generation: u64,
     now: Timestamp,
-    bite: u64,
+    /// What was read of the segment with this base, and perhaps not used up.
+    window: (Offset, Window),
     map: OffsetMap,
     decisions: Option<Decisions>,
     transactions: Transactions,
@@ -102,21 +109,15 @@ pub(crate) struct Cleaning {
 }
 
 impl Cleaning {
-    /// Begins; `bite` is how many bytes a step reads.
-    pub(crate) fn begin(
-        log: Arc<Log>,
-        range: Range,
-        map: OffsetMap,
-        now: Timestamp,
-        bite: u64,
-    ) -> Cleaning {
+    /// Begins.
+    pub(crate) fn begin(log: Arc<Log>, range: Range, map: OffsetMap, now: Timestamp) -> Cleaning {
         let generation = log.state().generation;
         let mut cleaning = Cleaning {
             log,
             range,
             generation,
             now,
-            bite: bite.max(1),
+            window: (range.first_dirty, Window::default()),
             map,
             decisions: None,
             transactions: Transactions::default(),
@@ -154,13 +155,13 @@ impl Cleaning {
         }
     }
 
-    /// Does a little of the work; may wait for the disk.
-    pub(crate) fn step(&mut self) -> Result<Step, Stopped> {
+    /// Does a little of the work: as much as `bite` bytes read. May wait for the disk.
+    pub(crate) fn step(&mut self, bite: u64) -> Result<Step, Stopped> {
         self.check()?;
         let stage = std::mem::replace(&mut self.stage, Stage::Finished);
         match stage {
-            Stage::Mapping { left, at } => self.map_some(left, at),
-            Stage::Rewriting(rewriting) => self.rewrite_some(rewriting),
+            Stage::Mapping { left, at } => self.map_some(left, at, bite),
+            Stage::Rewriting(rewriting) => self.rewrite_some(rewriting, bite),
             Stage::Finished => Ok(Step::Done(self.map.latest().next())),
         }
     }
@@ -196,14 +197,24 @@ impl Cleaning {
     fn walk(
         &mut self,
         source: Source,
-        at: u64,
+        (at, bite): (u64, u64),
         mut visit: impl FnMut(&mut Cleaning, &[u8], &Header) -> Result<bool, Stopped>,
     ) -> Result<Option<u64>, Stopped> {
         let log = self.log.clone();
         let file = log.open(source.base, FileKind::Log);
         let file = file.map_err(|error| self.scanner_error(source.base, error))?;
-        let mut scanner = Scanner::whole_from(file.as_ref(), at, source.size);
-        while scanner.position() < at + self.bite {
+        let (read_of, window) = std::mem::take(&mut self.window);
+        let window = match read_of == source.base {
+            true => window,
+            false => Window::default(),
+        };
+        let mut scanner = Scanner::resume(file.as_ref(), at, source.size, window);
+        let mut given_way = at;
+        while scanner.position() < at + bite {
+            if scanner.position() - given_way >= GIVE_WAY_BYTES {
+                given_way = scanner.position();
+                log.shared.host.tasks.give_way();
+            }
             let step = scanner.next_verified();
             let (position, header) =
                 match step.map_err(|error| self.scanner_error(source.base, error))? {
@@ -227,10 +238,17 @@ impl Cleaning {
                 return Ok(None);
             }
         }
-        Ok(Some(scanner.position()))
+        let position = scanner.position();
+        self.window = (source.base, scanner.into_window());
+        Ok(Some(position))
     }
 
-    fn map_some(&mut self, mut left: VecDeque<Source>, at: u64) -> Result<Step, Stopped> {
+    fn map_some(
+        &mut self,
+        mut left: VecDeque<Source>,
+        at: u64,
+        bite: u64,
+    ) -> Result<Step, Stopped> {
         let Some(source) = left.front().copied() else {
             return self.begin_rewriting();
         };
@@ -244,7 +262,7 @@ impl Cleaning {
             at => at,
         };
         let mut full = false;
-        let walked = self.walk(source, start, |cleaning, bytes, header| {
+        let walked = self.walk(source, (start, bite), |cleaning, bytes, header| {
             let more = cleaning.map_batch(bytes, header)?;
             full |= !more;
             Ok(more)
@@ -399,7 +417,7 @@ impl Cleaning {
         }
     }
 
-    fn rewrite_some(&mut self, mut work: Box<Rewriting>) -> Result<Step, Stopped> {
+    fn rewrite_some(&mut self, mut work: Box<Rewriting>, bite: u64) -> Result<Step, Stopped> {
         let Some(group) = work.groups.front_mut() else {
             return Ok(Step::Done(self.map.latest().next()));
         };
@@ -412,7 +430,7 @@ impl Cleaning {
         };
         let rules = &work.rules;
         let mut written = 0;
-        let walked = self.walk(source, work.at, |cleaning, bytes, header| {
+        let walked = self.walk(source, (work.at, bite), |cleaning, bytes, header| {
             let kept = filter::filter(
                 bytes,
                 header,
@@ -438,8 +456,10 @@ impl Cleaning {
                 return Err(stopped);
             }
         };
-        let read = walked.unwrap_or(source.size).saturating_sub(work.at);
+        let until = walked.unwrap_or(source.size);
+        let read = until.saturating_sub(work.at);
         self.stats.read_bytes += read;
+        self.release(source, work.at, walked);
         match walked {
             Some(at) => work.at = at,
             None => {
@@ -450,6 +470,21 @@ impl Cleaning {
         }
         self.stage = Stage::Rewriting(work);
         Ok(Step::Moved(read + written))
+    }
+
+    /// What was rewritten will not be read again: it leaves the page cache bit by bit. Removing the
+    /// file would take it out at once, which for a hundred megabytes holds up a core for some ten
+    /// milliseconds. What is not on the disk yet need not go there.
+    fn release(&self, source: Source, from: u64, until: Option<u64>) {
+        let from = from - from % RELEASE_BYTES;
+        let until = until.map_or(source.size, |until| until - until % RELEASE_BYTES);
+        if until > from
+            && !self.log.state().unsynced_closed.contains(&source.base)
+            && let Ok(file) = self.log.open(source.base, FileKind::Log)
+        {
+            // A hint: that it was not taken costs nothing but cache.
+            let _ = file.release_cache(from, until - from);
+        }
     }
 
     fn finish_group(&mut self, mut work: Box<Rewriting>) -> Result<Step, Stopped> {

@@ -17,8 +17,8 @@ use crate::names::{self, FileKind};
 use crate::segment::Segment;
 use crate::writer::remove_file;
 
-/// Bytes gathered before they are written.
-const WRITE_BYTES: usize = 1 << 20;
+/// Bytes gathered before they are written: few, for nobody else gets at the processor meanwhile.
+const WRITE_BYTES: usize = 128 << 10;
 
 /// Bytes written before they are synced, so that no sync at the end holds up the disk.
 const SYNC_BYTES: u64 = 16 << 20;
