@@ -93,6 +93,11 @@ impl Bench {
         self.golden.check(case, command, printed);
     }
 
+    /// Whether stock Kafka printed the same; always while the golden files are written.
+    pub fn agrees(&self, case: &str, command: &str, printed: &Printed) -> bool {
+        self.golden.writes() || self.golden.agrees(case, command, printed)
+    }
+
     /// Makes a topic by a plain request and waits until it is there.
     pub fn make_topic(&self, name: &str, assignment: Vec<Vec<i32>>, configs: Vec<(&str, &str)>) {
         let topic = NewTopic {

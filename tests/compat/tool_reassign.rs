@@ -42,8 +42,17 @@ impl Plan {
 
     /// Wants what stock Kafka printed.
     fn same(&self, bench: &mut Bench, case: &str, action: &str) {
-        let printed = self.run(bench, action);
+        let mut printed = self.run(bench, action);
         let command = format!("{TOOL} {} <plan> {action}", self.option);
+        // The broker that says where partitions lie may hear of it a moment later than the one that
+        // says what moves.
+        for _ in 0..20 {
+            if action != "--verify" || bench.agrees(case, &command, &printed) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            printed = self.run(bench, action);
+        }
         bench.same_text(case, &command, &printed);
     }
 
@@ -87,8 +96,8 @@ fn moved(bench: &mut Bench) {
     let plan = Plan::of("moving", &[&[3, 1], &[1, 3]]);
     plan.same(bench, "reassign-execute", "--execute");
     plan.wait_done(bench);
-    plan.same(bench, "reassign-verify", "--verify");
     lies(bench, "moving", &[&[3, 1], &[1, 3]]);
+    plan.same(bench, "reassign-verify", "--verify");
     // More and fewer copies, unless that is not wanted.
     let wider = Plan::of("moving", &[&[3, 1, 2], &[1]]);
     wider.same(
@@ -98,6 +107,7 @@ fn moved(bench: &mut Bench) {
     );
     wider.same(bench, "reassign-factor-changed", "--execute");
     wider.wait_done(bench);
+    lies(bench, "moving", &[&[3, 1, 2], &[1]]);
     wider.same(bench, "reassign-factor-verify", "--verify");
     wider.same(bench, "reassign-cancel-none", "--cancel");
     let nowhere = Plan::of("moving", &[&[3, 9]]);
@@ -146,6 +156,7 @@ fn throttled(bench: &mut Bench) {
     began.expect_success();
     plan.same(bench, "reassign-faster", &throttle(500_000_000));
     plan.wait_done(bench);
+    lies(bench, "slow", &[&[3, 2], &[2, 3]]);
     plan.same(bench, "reassign-verify-throttled", "--verify");
     let throttles = "--entity-type topics --entity-name slow --describe";
     bench.same("reassign-unthrottled-topic", "kafka-configs.sh", throttles);

@@ -145,6 +145,35 @@ fn a_silent_follower_leaves_the_isr_and_comes_back() {
     });
 }
 
+/// Its process lives, answers the controller and receives everything; only its disk takes nothing.
+#[test]
+fn a_follower_whose_disk_stands_still_holds_nobody_up_for_longer_than_a_session() {
+    run(async {
+        let setup = Setup {
+            settings: ReplicaSettings {
+                session_timeout: Duration::from_millis(300),
+                ..ReplicaSettings::default()
+            },
+            ..Setup::default()
+        };
+        let cluster = Cluster::started(setup, 3).await;
+        cluster.create(0, &[1, 2, 3], &[1, 2, 3], 2).await;
+        let first = cluster.produce(1, 0, batch(b"first"), Acks::All).await;
+        first.unwrap();
+        cluster.broker(3).syncs.hold();
+        for value in ["second", "third"] {
+            let appended = cluster.produce(1, 0, batch(value.as_bytes()), Acks::All);
+            appended.await.unwrap();
+            let isr = cluster.controller.isr(partition(0));
+            assert!(!isr.contains(&3), "acknowledged without a member: {isr:?}");
+        }
+        cluster.broker(3).syncs.release();
+        cluster.wait_for_isr(0, &[1, 2, 3]).await;
+        let log = cluster.wait_to_agree(0, &[1, 2, 3]).await;
+        assert_eq!(values(&log), ["first", "second", "third"]);
+    });
+}
+
 /// It must not be left as the only member of the ISR, or nobody could be elected in its place; and
 /// whoever waits for it would wait in vain.
 #[test]
