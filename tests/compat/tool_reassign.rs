@@ -41,7 +41,7 @@ impl Plan {
     }
 
     /// Wants what stock Kafka printed.
-    fn same(&self, bench: &mut Bench, case: &str, action: &str) {
+    fn same(&self, bench: &mut Bench, case: &str, action: &str) -> Printed {
         let mut printed = self.run(bench, action);
         let command = format!("{TOOL} {} <plan> {action}", self.option);
         // The broker that says where partitions lie may hear of it a moment later than the one that
@@ -54,6 +54,7 @@ impl Plan {
             printed = self.run(bench, action);
         }
         bench.same_text(case, &command, &printed);
+        printed
     }
 
     /// Waits until the tool says that all is done; what it clears away then it did not clear before.
@@ -94,10 +95,21 @@ fn moved(bench: &mut Bench) {
     );
 
     let plan = Plan::of("moving", &[&[3, 1], &[1, 3]]);
-    plan.same(bench, "reassign-execute", "--execute");
+    let begun = plan.same(bench, "reassign-execute", "--execute");
     plan.wait_done(bench);
     lies(bench, "moving", &[&[3, 1], &[1, 3]]);
     plan.same(bench, "reassign-verify", "--verify");
+    // Back, by the plan that the tool gave; it names log directories, too.
+    let mut lines = begun.output.lines();
+    let before = lines.find(|line| line.starts_with('{'));
+    let rollback = Plan::with(before.expect("a plan"), "--reassignment-json-file");
+    rollback.run(bench, "--execute").expect_success();
+    rollback.wait_done(bench);
+    lies(bench, "moving", &[&[1, 2], &[2, 3]]);
+    rollback.same(bench, "reassign-rollback-verify", "--verify");
+    plan.run(bench, "--execute").expect_success();
+    plan.wait_done(bench);
+    lies(bench, "moving", &[&[3, 1], &[1, 3]]);
     // More and fewer copies, unless that is not wanted.
     let wider = Plan::of("moving", &[&[3, 1, 2], &[1]]);
     wider.same(
