@@ -15,17 +15,17 @@ use millrace_protocol::batch::{BatchBuilder, Origin, SoleBatch};
 use millrace_protocol::compression::Compression;
 use millrace_storage::{Log, LogDirectory, LogSettings, Store, StoreEvents, StoreOptions};
 
-/// 51 MB in 26 segments.
-const BATCHES: u32 = 800;
-const RECORDS: u32 = 64;
-const VALUE_BYTES: usize = 1_000;
+/// 400,000 records of some 80 bytes.
+const BATCHES: u32 = 1_000;
+const RECORDS: u32 = 400;
+const VALUE_BYTES: usize = 64;
 const SEGMENT_BYTES: u64 = 2 << 20;
-const KEYS: u32 = 10_000;
-/// Room for some 2,450 keys: it takes five passes.
-const GRANTED_BYTES: u64 = 64 << 10;
-/// What the passes may take beyond what the process held before: buffers, and what an allocator
-/// keeps. A third of the log.
-const MOST_BYTES: u64 = 16 << 20;
+const KEYS: u32 = 60_000;
+/// Room for some 39,000 keys. Without a limit, there would be 19 MB for so many records.
+const GRANTED_BYTES: u64 = 1 << 20;
+/// What the rounds may take beyond what the process held before: that, buffers, and what an
+/// allocator keeps.
+const MOST_BYTES: u64 = 12 << 20;
 const PATIENCE: Duration = Duration::from_secs(120);
 const NOW: Timestamp = Timestamp(1_000_000);
 
@@ -33,9 +33,7 @@ struct Silent;
 
 impl StoreEvents for Silent {
     fn durable(&self, _: &[(PartitionId, Offset)]) {}
-    fn offline(&self, _: DirectoryId, why: &str) {
-        panic!("{why}");
-    }
+    fn offline(&self, _: DirectoryId, _: &str) {}
 }
 
 /// The most memory this process ever held.
@@ -118,10 +116,11 @@ async fn a_log_is_compacted_in_the_memory_that_is_granted() {
         delete: false,
         ..settings
     });
-    // A fifth of the records is the newest of a key; the active segment stays as it is.
+    // Of seven records one is the newest of its key; the active segment stays as it is.
     let began = Instant::now();
-    while log_bytes(&path) > whole / 4 {
+    while log_bytes(&path) > whole / 3 {
         assert!(began.elapsed() < PATIENCE, "{} left", log_bytes(&path));
+        assert!(!log.is_offline());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let more = peak() - before;
