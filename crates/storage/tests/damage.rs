@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -64,6 +65,10 @@ struct Machine {
 impl Machine {
     async fn start(sim: SimDisk, change: impl FnOnce(&mut StoreOptions)) -> Machine {
         let (host, _) = host_with_clock(&sim, 1);
+        Machine::start_on(host, sim, change).await
+    }
+
+    async fn start_on(host: Host, sim: SimDisk, change: impl FnOnce(&mut StoreOptions)) -> Machine {
         let told = Arc::new(Told::default());
         let mut options = options(Path::new("/data"), host.clone(), told.clone());
         options.default_settings = settings();
@@ -227,6 +232,24 @@ fn the_scrub_finds_every_flipped_bit_of_closed_segments() {
             });
         }
     }
+}
+
+#[test]
+fn the_scrub_goes_on_when_the_clock_is_set_back() {
+    const DAY_MS: i64 = 86_400_000;
+    simulate(async {
+        let sim = Machine::disk().await;
+        let (host, ahead) = host_with_clock(&sim, 1);
+        let often = |options: &mut StoreOptions| options.scrub_interval = Duration::from_secs(10);
+        ahead.store(DAY_MS, Ordering::Relaxed);
+        let machine = Machine::start_on(host, sim.clone(), often).await;
+        pass().await;
+        assert_ne!(machine.store.scrubbed().passes, 0);
+        ahead.store(0, Ordering::Relaxed);
+        sim.rot(&segment_file(0), 70).unwrap();
+        pass().await;
+        assert_eq!(machine.log().damaged_from(), Some(Offset(0)));
+    });
 }
 
 #[test]

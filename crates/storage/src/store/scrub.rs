@@ -190,6 +190,10 @@ impl Scrub {
             return false;
         };
         let now = inner.shared.host.clock.wall();
+        if self.note.began > now && self.note.at.is_none() {
+            // The clock was set back, by whatever: that must not stop the scrub for as long.
+            self.note.began = now;
+        }
         if !self.wait(&inner, now).is_zero() {
             return !inner.closed.load(Ordering::Relaxed);
         }
