@@ -69,6 +69,11 @@ pub struct Book {
     pub under_way: usize,
     /// Whether disks are lost in this run.
     pub loses_disks: bool,
+    /// Whether disks change what they hold: segments are closed soon then, since only closed ones
+    /// are gone through all the time.
+    pub bits_flip: bool,
+    /// Whether some producers pipeline.
+    pub pipelines: bool,
     /// What an administrator was granted.
     pub administered: u64,
 }

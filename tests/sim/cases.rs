@@ -46,6 +46,10 @@ const REGRESSIONS: &[(u64, &str)] = &[
         1_000_289,
         "without acknowledgements a producer went on to who had led, which closed its connections",
     ),
+    (
+        3_000_249,
+        "a wall clock that was set back stopped the scrub for as long as the difference",
+    ),
 ];
 const OUT_OF_ORDER: &str =
     "a batch that was sent again to a broker that had come back was an error";

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use millrace_host::Host;
-use millrace_host::network::sim::SimNetwork;
+use millrace_host::network::sim::{Path, SimNetwork};
 use millrace_metadata::{Image, Partition, Topic};
 use millrace_server::node::Node;
 use millrace_server::{Broker, Config};
@@ -15,15 +15,23 @@ use tokio::sync::oneshot;
 
 use crate::invariants::durable_survives;
 use crate::machine::{Machine, SharedClock, TICK};
+use crate::rot::{Batch, Rot};
 use crate::trace::event;
 use crate::workload::TOPICS;
-use crate::{seal, trace};
+use crate::{faults, seal, trace, workload};
 
 /// The cluster's identity; Kafka's form of it is 22 characters of base64.
 const CLUSTER_ID: &str = "c2ltdWxhdGVkLWNsdXN0cg";
 
 /// The internal topic in which groups keep their offsets.
 const GROUP_OFFSETS: &str = "__consumer_offsets";
+
+/// The machine of clients that is far away in some runs, and how far.
+const FAR: &str = "client-2";
+const FAR_DELAY: Duration = Duration::from_millis(5);
+
+/// Between two looks whether what a disk changed is mended.
+const LOOK_FOR_ROT: Duration = Duration::from_millis(100);
 
 /// The port for clients on every broker.
 pub const CLIENT_PORT: u16 = 9092;
@@ -87,6 +95,16 @@ pub struct Cluster {
     cuts: BTreeMap<(String, String), usize>,
     /// A broker that may have lost its disk and has not got everything again.
     damaged: Option<i32>,
+    /// Whether disks change what they hold, so that brokers look for that all the time.
+    bits_flip: bool,
+    /// What a disk changed last, until it is mended.
+    pub rot: Option<Rot>,
+    /// When somebody looked for that.
+    looked_for_rot: Duration,
+    /// A broker that must not start with the metadata it has.
+    must_refuse: Option<i32>,
+    /// Whether a machine of clients is far away, so that much is under way to the brokers.
+    far: bool,
     /// Broken promises that were found on the way.
     pub findings: Vec<String>,
 }
@@ -115,7 +133,7 @@ impl Cluster {
         let clients = (1..=size.clients)
             .map(|n| Machine::new(&format!("client-{n}"), rng.random(), &network, &clock))
             .collect();
-        Cluster {
+        let mut cluster = Cluster {
             brokers,
             clients,
             network,
@@ -125,7 +143,37 @@ impl Cluster {
             turn: 0,
             cuts: BTreeMap::new(),
             damaged: None,
+            bits_flip: faults::bits_flip(seed),
+            rot: None,
+            must_refuse: None,
+            looked_for_rot: Duration::ZERO,
+            far: workload::pipelines(seed),
             findings: Vec::new(),
+        };
+        cluster.mend_paths();
+        cluster
+    }
+
+    /// The way from one machine to another while nothing is wrong with it.
+    pub fn usual_path(&self, from: &str, to: &str) -> Path {
+        let usual = Path::default();
+        match self.far && [from, to].contains(&FAR) {
+            true => Path {
+                delay: FAR_DELAY,
+                jitter: FAR_DELAY,
+                ..usual
+            },
+            false => usual,
+        }
+    }
+
+    fn mend_paths(&mut self) {
+        self.cuts.clear();
+        let names = self.names();
+        for from in &names {
+            for to in names.iter().filter(|to| *to != from) {
+                self.network.set_path(from, to, self.usual_path(from, to));
+            }
         }
     }
 
@@ -173,7 +221,7 @@ impl Cluster {
 
     /// A broker whose disk may be lost: there is one only while all others have everything.
     pub fn may_lose_a_disk(&mut self, rng: &mut StdRng) -> Option<i32> {
-        if !self.is_whole() {
+        if !self.is_whole() || !self.is_mended() {
             return None;
         }
         if let Some(before) = self.damaged.take() {
@@ -186,6 +234,41 @@ impl Cluster {
     /// The disk of this broker may not have everything any more.
     pub fn damaged(&mut self, id: i32) {
         self.damaged = Some(id);
+    }
+
+    /// A disk changes a byte of this batch by itself, so far behind its beginning.
+    pub fn flip(&mut self, id: i32, batch: Batch, at: u64) -> Option<()> {
+        let disk = &self.broker(id).machine.disk;
+        disk.rot(&batch.path, batch.at + at).ok()?;
+        self.rot = Some(Rot::of(id, batch));
+        self.damaged = Some(id);
+        Some(())
+    }
+
+    /// A disk changes a byte of the metadata log by itself, while nothing runs there.
+    pub fn rot_metadata(&mut self, id: i32, file: &std::path::Path, at: u64) -> Option<()> {
+        self.broker(id).machine.disk.rot(file, at).ok()?;
+        self.must_refuse = Some(id);
+        self.damaged = Some(id);
+        Some(())
+    }
+
+    /// Whether nothing is left of what a disk changed by itself.
+    pub fn is_mended(&mut self) -> bool {
+        let Some(rot) = &self.rot else {
+            return true;
+        };
+        if self.now < self.looked_for_rot + LOOK_FOR_ROT {
+            return false;
+        }
+        self.looked_for_rot = self.now;
+        let broker = self.brokers.iter().find(|it| it.id == rot.broker);
+        let is_mended = broker.is_some_and(|it| rot.is_mended(&it.machine.disk));
+        if is_mended {
+            event!("what rotted on broker {} is mended", rot.broker);
+            self.rot = None;
+        }
+        is_mended
     }
 
     /// Whether what this broker has on its disk counts for nothing at the moment.
@@ -202,17 +285,12 @@ impl Cluster {
         broker.machine.replace_disk(seed);
         broker.known_crashes = 0;
         self.damaged = Some(id);
+        self.must_refuse = self.must_refuse.filter(|refusing| *refusing != id);
     }
 
     /// Everything is mended, and whoever is down is started.
     pub fn mend(&mut self) {
-        let names: Vec<String> = self.names().iter().map(|name| (*name).to_owned()).collect();
-        self.cuts.clear();
-        for from in &names {
-            for to in names.iter().filter(|to| *to != from) {
-                self.network.set_path(from, to, Default::default());
-            }
-        }
+        self.mend_paths();
         let now = self.now;
         for broker in &mut self.brokers {
             let machine = &mut broker.machine;
@@ -300,8 +378,12 @@ impl Cluster {
             ),
             false => ("broker", format!("PLAINTEXT://{name}:{CLIENT_PORT}")),
         };
+        let scrub = match self.bits_flip {
+            true => "millrace.scrub.interval.ms=1000\nlog.initial.task.delay.ms=500\n",
+            false => "",
+        };
         let text = format!(
-            "process.roles={roles}\nnode.id={id}\nlisteners={listeners}\n\
+            "{scrub}process.roles={roles}\nnode.id={id}\nlisteners={listeners}\n\
              controller.listener.names=CONTROLLER\ncontroller.quorum.voters={voters}\n\
              log.dirs=/data\ndefault.replication.factor={replication}\n\
              min.insync.replicas={in_sync}\nauto.create.topics.enable=false\n\
@@ -357,6 +439,12 @@ impl Cluster {
         }
         let ended = match &*broker.status() {
             Status::Ended(why) => Some(why.clone()),
+            Status::Running(_) if self.must_refuse == Some(broker.id) => {
+                self.must_refuse = None;
+                let what = format!("broker {} started with damaged metadata", broker.id);
+                self.findings.push(what);
+                None
+            }
             _ => None,
         };
         if let Some(why) = ended {
@@ -367,7 +455,8 @@ impl Cluster {
                 .restart_at
                 .get_or_insert(now + Duration::from_millis(500));
             // What an operator does about a broker that its disk has failed under.
-            if self.damaged == Some(id) && why != TOLD && self.others_have_everything(id) {
+            let lost_disk = self.damaged == Some(id) && self.rot.is_none();
+            if lost_disk && why != TOLD && self.others_have_everything(id) {
                 event!("broker {id} gets a new disk");
                 self.wipe(id);
             }

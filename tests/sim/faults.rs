@@ -1,6 +1,7 @@
 //! What goes wrong, and when: every run draws which kinds of faults it has, how often they come
 //! and how long they last. One file a kind.
 
+mod bits_flip;
 mod clock_wrong;
 mod connections_reset;
 mod crash_in_write;
@@ -166,12 +167,19 @@ pub struct Weather {
     next: Duration,
     pause: std::ops::Range<u64>,
     active: Vec<(Duration, Heal)>,
+    /// Bits that flip, in runs that have that, and when the next one does.
+    flips: Option<(StdRng, Duration)>,
     struck: usize,
     most: usize,
 }
 
 /// Kinds that one run has: few together find more than all at once.
 const KINDS_OF_A_RUN: std::ops::Range<usize> = 1..6;
+/// Bits flip in two seeds of this many, beside what they have anyway, and are drawn apart from it:
+/// so all other seeds do what they did before there was that.
+const FLIPS_IN: u64 = 7;
+/// Between two flips, in milliseconds.
+const FLIP_PAUSE: std::ops::Range<u64> = 500..3000;
 /// Faults at one time.
 const MOST_ACTIVE: usize = 4;
 
@@ -196,6 +204,10 @@ impl Weather {
             next: Duration::ZERO,
             pause: 200..slowest,
             active: Vec::new(),
+            flips: bits_flip(seed).then(|| {
+                let rng = StdRng::seed_from_u64(seed ^ 0xb175_f11b);
+                (rng, Duration::ZERO)
+            }),
             struck: 0,
             most,
         }
@@ -204,7 +216,7 @@ impl Weather {
     /// Whether a disk may be lost with all it has.
     pub fn loses_disks(&self) -> bool {
         let mut kinds = self.kinds.iter().map(|(place, _)| &KINDS[*place]);
-        kinds.any(|kind| kind.loses_disks)
+        kinds.any(|kind| kind.loses_disks) || self.flips.is_some()
     }
 
     /// Faults that have struck so far.
@@ -218,6 +230,7 @@ impl Weather {
         while let Some(place) = self.active.iter().position(|(end, _)| *end <= now) {
             (self.active.remove(place).1)(cluster);
         }
+        self.flip(cluster);
         if now < self.next || self.active.len() >= MOST_ACTIVE || self.struck >= self.most {
             return;
         }
@@ -237,6 +250,21 @@ impl Weather {
         }
     }
 
+    /// Flips a bit if one is due.
+    fn flip(&mut self, cluster: &mut Cluster) {
+        let Some((rng, next)) = self.flips.as_mut() else {
+            return;
+        };
+        if cluster.now < *next || self.struck >= self.most {
+            return;
+        }
+        *next = cluster.now + Duration::from_millis(rng.random_range(FLIP_PAUSE));
+        if let Some(struck) = bits_flip::strike(cluster, rng) {
+            event!("fault {}: {}", self.struck, struck.what);
+            self.struck += 1;
+        }
+    }
+
     /// Ends everything: what is broken is mended, what is down comes up.
     pub fn clear(&mut self, cluster: &mut Cluster) {
         event!("the faults end");
@@ -245,6 +273,11 @@ impl Weather {
         }
         cluster.mend();
     }
+}
+
+/// Whether disks change what they hold in the run of this seed.
+pub fn bits_flip(seed: u64) -> bool {
+    matches!(seed % FLIPS_IN, 0 | 2)
 }
 
 /// Seconds and fractions of them.

@@ -9,6 +9,7 @@ mod invariants;
 mod machine;
 mod options;
 mod planted;
+mod rot;
 mod run;
 mod seal;
 mod soak;

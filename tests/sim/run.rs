@@ -14,11 +14,11 @@ use tokio::sync::watch;
 
 use crate::book::SharedBook;
 use crate::cluster::{Cluster, Size, broker_name};
-use crate::faults::Weather;
+use crate::faults::{Weather, bits_flip};
 use crate::invariants::{self, Invariant, View};
 use crate::trace::event;
-use crate::workload::{Client, GROUPS, Stage, TOPICS};
-use crate::{cases, planted, seal, trace};
+use crate::workload::{self, Client, GROUPS, Stage, TOPICS};
+use crate::{cases, planted, rot, seal, trace};
 
 /// What a run is made from.
 #[derive(Clone, Debug)]
@@ -120,7 +120,12 @@ pub fn run(plan: &Plan) -> Result<Figures, String> {
         false => plan.most_faults.unwrap_or(usize::MAX),
     };
     let mut weather = Weather::new(plan.seed, most_faults);
-    run.book.open().loses_disks = weather.loses_disks();
+    {
+        let mut book = run.book.open();
+        book.loses_disks = weather.loses_disks();
+        book.bits_flip = bits_flip(plan.seed);
+        book.pipelines = workload::pipelines(plan.seed);
+    }
     run.form()?;
     run.load();
     if plan.deaf_controller {
@@ -133,7 +138,7 @@ pub fn run(plan: &Plan) -> Result<Figures, String> {
     }
     weather.clear(&mut run.cluster);
     run.until("everything to be whole", HEALING, |run| {
-        run.cluster.is_whole()
+        run.cluster.is_whole() && run.cluster.is_mended()
     })?;
     event!("everything is whole again");
     run.progress(HEALING)?;
@@ -146,7 +151,7 @@ pub fn run(plan: &Plan) -> Result<Figures, String> {
     run.until("what was sent to arrive", ARRIVING, |run| {
         run.book.open().under_way == 0 && !run.cluster.network.is_stuck()
     })?;
-    run.until("replicas to be alike", SETTLING, Run::is_settled)?;
+    run.until("replicas to be alike", SETTLING, |run| run.is_settled())?;
     run.until("groups to have read everything", CATCHING_UP, |run| {
         run.unread().is_empty()
     })?;
@@ -228,7 +233,7 @@ impl Run {
         &mut self,
         what: &str,
         limit: Duration,
-        reached: impl Fn(&Run) -> bool,
+        mut reached: impl FnMut(&mut Run) -> bool,
     ) -> Result<(), String> {
         let end = self.cluster.now + limit;
         while !reached(self) {
@@ -403,6 +408,12 @@ impl Run {
             }
         }
         lines.extend(self.unread());
+        if let Some(rot) = &self.cluster.rot {
+            let mut brokers = self.cluster.brokers.iter();
+            let broker = brokers.find(|broker| broker.id == rot.broker);
+            let files = broker.map(|broker| rot::files(&broker.machine.disk, rot));
+            lines.push(format!("{rot}; there are {}", files.unwrap_or_default()));
+        }
         lines.join("\n")
     }
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod consumers;
 mod groups;
+mod pipelines;
 mod producers;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,18 @@ pub use groups::GROUPS;
 
 /// How long a client waits for one answer.
 const ANSWER: Duration = Duration::from_secs(3);
+
+/// How long segments are written where disks change what they hold.
+const CLOSED_SOON_MS: &str = "3000";
+
+/// Producers pipeline in the first two seeds of this many, and all others do what they did before
+/// there was that.
+const PIPELINES_IN: u64 = 5;
+
+/// Whether some producers of the run of this seed pipeline.
+pub fn pipelines(seed: u64) -> bool {
+    seed % PIPELINES_IN < 2
+}
 
 /// A topic of the workload.
 #[derive(Clone, Debug)]
@@ -127,6 +140,9 @@ impl Client {
                 // Where one replica is enough, its disk may be the only one with everything.
                 configs.remove("min.insync.replicas");
             }
+            if self.book.open().bits_flip {
+                configs.insert("segment.ms".to_owned(), CLOSED_SOON_MS.to_owned());
+            }
             let new = NewTopic {
                 name: topic.name.to_owned(),
                 partitions: Some(topic.partitions),
@@ -148,7 +164,13 @@ impl Client {
         for (number, topic) in TOPICS.iter().enumerate() {
             let tasks = &self.host.tasks;
             let part = number as u64 * 10;
-            tasks.spawn(producers::keep_producing(self.clone(), topic.clone(), part));
+            let pipelines = self.book.open().pipelines && !administers;
+            match topic.promise {
+                Promise::Exact if pipelines => pipelines::spawn(&self, topic, part),
+                _ => {
+                    tasks.spawn(producers::keep_producing(self.clone(), topic.clone(), part));
+                }
+            }
             tasks.spawn(consumers::keep_reading(self.clone(), topic.clone(), part));
         }
         for (number, group) in GROUPS.iter().enumerate() {

@@ -373,7 +373,7 @@ impl Cluster {
     }
 
     /// Forgets a topic after a retriable error, waits a moment and looks again.
-    pub(crate) async fn reconsider(&self, topic: &str) {
+    pub async fn reconsider(&self, topic: &str) {
         self.was_misled();
         tokio::time::sleep(RETRY_BACKOFF).await;
         // Where nobody answers now, the caller's next try finds out.

@@ -57,6 +57,8 @@ planted! {
     ProducersForgotten,
     /// Sequences of idempotent producers are not checked.
     NoSequenceCheck,
+    /// A broker forgets which batches of idempotent producers it refused.
+    ForgottenRefusal,
     /// After a crash the torn end of a log is taken for whole batches.
     TornTailKept,
     /// A voter does not keep its vote.

@@ -34,7 +34,7 @@ pub fn strike(cluster: &mut Cluster, rng: &mut StdRng) -> Option<Struck> {
         let cut = cluster.network.path(&from, &to).cut;
         let path = Path {
             cut,
-            ..Path::default()
+            ..cluster.usual_path(&from, &to)
         };
         cluster.network.set_path(&from, &to, path);
     })

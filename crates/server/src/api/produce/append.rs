@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use millrace_metadata::{Image, Topic};
-use millrace_model::{ErrorCode, LeaderEpoch, PartitionId, TopicId};
+use millrace_model::{ErrorCode, LeaderEpoch, PartitionId, Planted, TopicId};
 use millrace_protocol::batch::{Origin, SoleBatch};
 use millrace_replication::{Acks, AppendFailure, Replica};
 use millrace_storage::Appended;
@@ -150,7 +150,8 @@ impl Place<'_> {
             &self.context.node.broker().refused_batches,
             &self.context.node.host.clock,
         );
-        let waits = memory.stand_before(&turn, clock);
+        let forgets = Planted::ForgottenRefusal.is_here();
+        let waits = memory.stand_before(&turn, clock) && !forgets;
         match self.append(acks, batch, waits) {
             Ok(appended) => {
                 memory.appended(&turn);
