@@ -173,6 +173,8 @@ async fn clean(
         let began = shared.host.clock.now();
         let (back, step) = shared.host.tasks.blocking(stepped).await;
         cleaning = back;
+        // What was left to others already need not be made up for.
+        let began = began + cleaning.take_stood_back();
         give_way(inner, &mut courtesy, began).await;
         match step {
             Ok(Step::Moved(bytes)) => {

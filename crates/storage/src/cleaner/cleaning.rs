@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_model::{Offset, ProducerId, Timestamp};
 
@@ -105,6 +106,8 @@ pub(crate) struct Cleaning {
     decisions: Option<Decisions>,
     transactions: Transactions,
     stage: Stage,
+    /// For how long others ran in its steps.
+    stood_back: Duration,
     pub(crate) stats: Stats,
 }
 
@@ -122,6 +125,7 @@ impl Cleaning {
             decisions: None,
             transactions: Transactions::default(),
             stage: Stage::Finished,
+            stood_back: Duration::ZERO,
             stats: Stats::default(),
         };
         let left = cleaning.sources(range.first_dirty, range.upper);
@@ -171,6 +175,11 @@ impl Cleaning {
         self.generation
     }
 
+    /// For how long others ran while it was at work, since this was asked for last.
+    pub(crate) fn take_stood_back(&mut self) -> Duration {
+        std::mem::take(&mut self.stood_back)
+    }
+
     /// The writer has put a segment in its place.
     pub(crate) fn replaced(&mut self, generation: u64) {
         self.generation = generation;
@@ -213,7 +222,9 @@ impl Cleaning {
         while scanner.position() < at + bite {
             if scanner.position() - given_way >= GIVE_WAY_BYTES {
                 given_way = scanner.position();
+                let began = log.shared.host.clock.now();
                 log.shared.host.tasks.give_way();
+                self.stood_back += log.shared.host.clock.now() - began;
             }
             let step = scanner.next_verified();
             let (position, header) =
