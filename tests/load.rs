@@ -279,12 +279,13 @@ impl Task {
         while let Err((error, back)) = self.producer.send(record) {
             let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
             if error != full || self.stop.load(Ordering::Relaxed) {
-                lock(&self.answers).open.remove(&(partition, mark));
+                // What ended the producer says more than that it has ended.
+                let ended = self.producer.client().fatal_error();
+                let why = ended.map_or_else(|| error.to_string(), |(_, why)| why);
                 let mut answers = lock(&self.answers);
-                *answers
-                    .errors
-                    .entry(format!("refused by the client: {error}"))
-                    .or_default() += 1;
+                answers.open.remove(&(partition, mark));
+                let refused = format!("refused by the client: {why}");
+                *answers.errors.entry(refused).or_default() += 1;
                 return;
             }
             record = back;
