@@ -36,6 +36,10 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (68, OUT_OF_ORDER),
     (74, OUT_OF_ORDER),
     (88, OUT_OF_ORDER),
+    (
+        96,
+        "a broker that started from a snapshot had forgotten all but the newest of a producer's batches",
+    ),
     (1004, TWICE),
     (1014, TWICE),
     (

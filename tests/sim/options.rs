@@ -58,7 +58,7 @@ impl Options {
     pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut words = arguments.peekable();
         let (mut seed, mut soak, mut from, mut jobs) = (None, None, None, 1);
-        let (mut planted, mut seeds, mut filter) = (None, 40, None);
+        let (mut planted, mut seeds, mut filter) = (None, 120, None);
         let (mut aloud, mut most_faults, mut deaf_controller) = (false, None, false);
         while let Some(word) = words.next() {
             let mut number = |what: &str| -> Result<u64, String> {

@@ -55,6 +55,8 @@ planted! {
     ReadsUncommitted,
     /// A new leader does not remember idempotent producers.
     ProducersForgotten,
+    /// A snapshot of producers has only the newest batch of each, as Kafka's.
+    SnapshotOfTheNewest,
     /// Sequences of idempotent producers are not checked.
     NoSequenceCheck,
     /// A broker forgets which batches of idempotent producers it refused.

@@ -120,8 +120,6 @@ struct Batch {
     bytes: Bytes,
     is_under_way: bool,
     not_before: Instant,
-    /// An attempt ended so that nobody knows whether it was written.
-    in_doubt: bool,
 }
 
 /// The first sequence of a batch, and what became of it.
@@ -247,7 +245,6 @@ impl Pipeline {
                 .freeze(),
             is_under_way: false,
             not_before: Instant::now(),
-            in_doubt: false,
         });
     }
 
@@ -349,9 +346,7 @@ impl Pipeline {
             }
             // Those before it are missing, and go again too.
             Some(ErrorCode::OutOfOrderSequenceNumber) if place > 0 => return true,
-            Some(ErrorCode::OutOfOrderSequenceNumber) if batch.in_doubt => return false,
-            Some(ErrorCode::NotEnoughReplicas | ErrorCode::UnknownTopicOrPartition) => {}
-            _ => batch.in_doubt = true,
+            _ => {}
         }
         let is_about_connection = error.code().is_none();
         if is_about_connection || error.code() == Some(ErrorCode::NotLeaderOrFollower) {
@@ -361,8 +356,9 @@ impl Pipeline {
                 connection.close();
             }
         }
-        // This is also told of the oldest batch that is out of order, though all before it were
-        // written and it never was.
+        // This is also told of the oldest batch that is out of order. It comes right behind what was
+        // acknowledged, so either it is new, or it is among the last five that were written and a
+        // broker recognizes it; librdkafka ends the producer for good.
         self.client.book.met("pipelining", &error);
         error.is_retriable() || matches!(error, ClientError::Timeout { .. })
     }
