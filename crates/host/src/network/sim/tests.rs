@@ -149,6 +149,21 @@ fn a_sender_without_acknowledgements_runs_out_of_room() {
 }
 
 #[test]
+fn what_waits_before_a_narrow_way_goes_when_it_is_wide_again() {
+    let mut bench = Bench::new(1);
+    let (mut from, mut to, _) = bench.connected();
+    bench.set("one", "two", |path| path.bytes_per_second = Some(10_000));
+    bench.run(from.write_all(&[7; 100_000])).unwrap();
+    let mut read = vec![0; 100_000];
+    let quick = Duration::from_secs(1);
+    assert!(bench.within(quick, to.read_exact(&mut read)).is_none());
+    bench.set("one", "two", |path| path.bytes_per_second = None);
+    // Nothing of it had arrived whole.
+    assert!(bench.within(quick, to.read_exact(&mut read)).is_some());
+    assert!(bench.carries(&mut from, &mut to, quick));
+}
+
+#[test]
 fn a_process_that_ends_closes_and_a_machine_that_fails_leaves_half_of_it() {
     let mut bench = Bench::new(1);
     let (mut one, two, listener) = bench.connected();

@@ -48,9 +48,37 @@ impl World {
 
     pub(in crate::network::sim) fn set_path(&mut self, from: &str, to: &str, path: Path) {
         let (from, to) = (self.known(from), self.known(to));
-        self.way(from, to).path = path;
+        let before = std::mem::replace(&mut self.way(from, to).path, path);
         if !path.cut {
             self.tell_what_was_read(from, to);
+        }
+        if before.bytes_per_second.is_some() && before.bytes_per_second != path.bytes_per_second {
+            self.requeue(from, to);
+        }
+    }
+
+    /// What waited in front of a narrow way goes as quickly as the way is now, not when it would have
+    /// been its turn.
+    fn requeue(&mut self, from: MachineId, to: MachineId) {
+        let now = self.now;
+        self.way(from, to).free_at = now;
+        let mut waiting = Vec::new();
+        for (id, connection) in &mut self.connections {
+            for side in [Side::Dialer, Side::Listener] {
+                let goes = connection.end(side).machine == from
+                    && connection.end(side.other()).machine == to;
+                let pipe = &mut connection.end(side).out;
+                if goes && pipe.on_the_way > 0 {
+                    pipe.generation += 1;
+                    pipe.on_the_way = 0;
+                    pipe.pause = None;
+                    pipe.last_arrival = now;
+                    waiting.push((*id, side));
+                }
+            }
+        }
+        for (id, side) in waiting {
+            self.send_queued(id, side);
         }
     }
 
