@@ -54,6 +54,10 @@ const REGRESSIONS: &[(u64, &str)] = &[
         3_000_249,
         "a wall clock that was set back stopped the scrub for as long as the difference",
     ),
+    (
+        5_001_459,
+        "a coordinator that heard of the controller again, and not yet of its successor, answered",
+    ),
 ];
 const OUT_OF_ORDER: &str =
     "a batch that was sent again to a broker that had come back was an error";

@@ -6,8 +6,8 @@ use millrace_metadata::decide::{
 };
 use millrace_metadata::{Controller, FeatureRange, Listener, Recovery, Refusal};
 use millrace_model::{
-    BrokerEpoch, BrokerId, DirectoryId, ErrorCode, Incarnation, LeaderEpoch, PartitionEpoch,
-    PartitionId, TopicId, Uuid,
+    BrokerEpoch, BrokerId, DirectoryId, ErrorCode, ImageVersion, Incarnation, LeaderEpoch,
+    PartitionEpoch, PartitionId, TopicId, Uuid,
 };
 use millrace_rpc::proto::control as wire;
 use millrace_rpc::proto::control::isr_outcome::Outcome;
@@ -148,8 +148,13 @@ pub(crate) fn decode_directories(directories: &[Bytes]) -> Result<Vec<DirectoryI
         .collect()
 }
 
-pub(crate) fn encode_state(reply: HeartbeatReply, silent: &[BrokerId]) -> wire::BrokerState {
+pub(crate) fn encode_state(
+    reply: HeartbeatReply,
+    silent: &[BrokerId],
+    version: ImageVersion,
+) -> wire::BrokerState {
     wire::BrokerState {
+        version: version.get(),
         silent: silent.iter().map(|id| id.get()).collect(),
         fenced: reply.fenced,
         should_stop: reply.should_stop,

@@ -66,12 +66,40 @@ struct Shared {
     state: watch::Sender<SessionState>,
     wishes: watch::Sender<Wishes>,
     last_contact: Mutex<Instant>,
+    known: Mutex<Known>,
     /// Whether the controller has answered within the last moments.
     in_touch: watch::Sender<bool>,
     /// The controller that had been silent when another took its place, and until when the new one
     /// cannot know that yet.
     replaced: Mutex<Option<(BrokerId, Instant)>>,
     ended: watch::Sender<bool>,
+}
+
+/// How recent what this broker knows is. The controller's answer alone does not tell it: a broker that
+/// was cut off hears again of the controller before it hears what was decided meanwhile.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// It knew everything that the controller knew then. The controller counts the session from when it
+    /// was asked, and may be long in answering: so this is when it was asked too.
+    until: Instant,
+    /// When something was asked, and the version of the image at which the same can be said of then.
+    awaited: Option<(Instant, ImageVersion)>,
+}
+
+impl Known {
+    /// An answer came to what was asked then, given at `version`, while this broker is at `own`.
+    fn answered(&mut self, asked: Instant, version: ImageVersion, own: ImageVersion) {
+        // An older answer is awaited first, else a busy controller's would never be reached.
+        self.awaited.get_or_insert((asked, version));
+        self.reached(own);
+    }
+
+    /// This broker has come so far.
+    fn reached(&mut self, own: ImageVersion) {
+        if let Some((asked, _)) = self.awaited.take_if(|(_, version)| *version <= own) {
+            self.until = self.until.max(asked);
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -87,16 +115,19 @@ impl Shared {
         (silence(settings.heartbeat_interval)..settings.session_timeout).contains(&unanswered)
     }
 
-    /// The controller has answered. This node's own one knows no more than what a majority last
-    /// told it.
-    fn note_contact(&self, heard: Instant, controller: Option<RaftId>) {
+    /// The controller has answered, at this version of the image. This node's own one knows no more
+    /// than what a majority last told it.
+    fn note_contact(&self, rhythm: &Rhythm, controller: Option<RaftId>, version: ImageVersion) {
         let ago = match controller == Some(self.inner.members.me) {
             true => unanswered(&self.inner.raft),
             false => Duration::ZERO,
         };
-        let mut contact = lock(&self.last_contact);
         // Nothing is as old as the clock.
-        *contact = heard.checked_sub(ago).unwrap_or(heard).max(*contact);
+        let heard = rhythm.heard.checked_sub(ago).unwrap_or(rhythm.heard);
+        let mut contact = lock(&self.last_contact);
+        *contact = heard.max(*contact);
+        let own = self.inner.images().borrow().version();
+        lock(&self.known).answered(rhythm.asked.min(heard), version, own);
     }
 
     /// Another controller takes the place of this one.
@@ -129,6 +160,10 @@ impl BrokerSession {
             }),
             wishes: watch::Sender::default(),
             last_contact: Mutex::new(inner.host.clock.now()),
+            known: Mutex::new(Known {
+                until: inner.host.clock.now(),
+                awaited: None,
+            }),
             in_touch: watch::Sender::new(false),
             replaced: Mutex::new(None),
             ended: watch::Sender::new(false),
@@ -164,6 +199,12 @@ impl BrokerSession {
     /// When the controller last answered (the session's start, before it ever did).
     pub fn last_contact(&self) -> Instant {
         *lock(&self.0.last_contact)
+    }
+
+    /// When this broker last knew everything that the controller knew (the session's start, before it
+    /// ever did): what it led then, nobody else did.
+    pub fn known_until(&self) -> Instant {
+        lock(&self.0.known).until
     }
 
     /// Whether the controller has answered within the last two or three heartbeats.
@@ -236,6 +277,8 @@ impl BrokerSession {
 struct Rhythm {
     interval: Duration,
     limit: Duration,
+    /// When it was asked what it answered last, or has yet to answer.
+    asked: Instant,
     /// When the controller answered last.
     heard: Instant,
     /// When the next one leaves at the latest; nothing before the registration is confirmed.
@@ -251,6 +294,7 @@ impl Rhythm {
         Rhythm {
             interval: settings.heartbeat_interval,
             limit: settings.session_timeout,
+            asked: now,
             heard: now,
             next: None,
             awaited: false,
@@ -340,6 +384,8 @@ impl Keeper {
 
     async fn session(&mut self) -> Result<(), Status> {
         let (up, receiver) = mpsc::channel(STREAM_DEPTH);
+        let clock = self.inner.host.clock.clone();
+        let began = clock.now();
         let registration = control_wire::encode_registration(&self.registration);
         let first = SessionUp {
             message: Some(Up::Registration(registration)),
@@ -354,16 +400,16 @@ impl Keeper {
         let mut standing = self.inner.standing.clone();
         let leader = standing.borrow_and_update().leader;
         let mut pulse = self.inner.members.pulse();
-        let clock = self.inner.host.clock.clone();
         let mut rhythm = Rhythm::new(&self.inner.settings, clock.now());
+        rhythm.asked = began;
         loop {
             let now_due = tokio::select! {
                 biased;
                 message = down.next() => {
-                    self.take(message.ok_or_else(gone)??)?;
+                    let version = self.take(message.ok_or_else(gone)??)?;
                     let hurry = rhythm.dirty || self.shared.wishes.borrow().shutdown;
                     rhythm.answered(clock.now(), hurry);
-                    self.shared.note_contact(rhythm.heard, leader);
+                    self.shared.note_contact(&rhythm, leader, version);
                     self.shared.in_touch.send_if_modified(|in_touch| !std::mem::replace(in_touch, true));
                     false
                 }
@@ -380,6 +426,7 @@ impl Keeper {
                     false
                 }
                 _ = self.images.changed() => {
+                    lock(&self.shared.known).reached(self.images.borrow().version());
                     rhythm.hurry(LEAST_INTERVAL);
                     false
                 }
@@ -397,6 +444,7 @@ impl Keeper {
             };
             if now_due {
                 let wishes = wishes.borrow_and_update().clone();
+                rhythm.asked = clock.now();
                 up.send(self.beat(&wishes)).await.map_err(|_| gone())?;
                 (rhythm.awaited, rhythm.dirty) = (true, false);
             }
@@ -420,17 +468,20 @@ impl Keeper {
         }
     }
 
-    fn take(&self, message: SessionDown) -> Result<(), Status> {
+    /// Notes what the controller says; returns the version of the image at which it said so.
+    fn take(&self, message: SessionDown) -> Result<ImageVersion, Status> {
         match message.message {
             Some(Down::Registered(registered)) => {
+                let version = ImageVersion(registered.version);
                 self.shared.state.send_modify(|state| {
                     state.epoch = Some(BrokerEpoch(registered.epoch));
-                    state.registered_at = Some(ImageVersion(registered.version));
+                    state.registered_at = Some(version);
                     state.refused = None;
                 });
-                Ok(())
+                Ok(version)
             }
             Some(Down::State(told)) => {
+                let version = ImageVersion(told.version);
                 self.shared.state.send_if_modified(|state| {
                     let before = state.clone();
                     state.fenced = told.fenced;
@@ -439,7 +490,7 @@ impl Keeper {
                     state.silent = told.silent.into_iter().map(BrokerId).collect();
                     *state != before
                 });
-                Ok(())
+                Ok(version)
             }
             Some(Down::Refused(refused)) => {
                 let refusal = control_wire::decode_refusal(refused);
@@ -483,6 +534,31 @@ mod tests {
         assert!(!rhythm.rides(after(200)), "one at a time");
         assert_eq!(rhythm.beat_at(), after(1000), "the controller is given up");
         assert_eq!(rhythm.quiet_at(), after(250));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_counts_once_the_image_has_come_as_far() {
+        let began = Instant::now();
+        let after = |ms| began + Duration::from_millis(ms);
+        let mut known = Known {
+            until: began,
+            awaited: None,
+        };
+        let [old, mid, new] = [7, 8, 9].map(ImageVersion);
+        known.answered(after(100), old, old);
+        assert_eq!(known.until, after(100));
+        known.answered(after(200), new, old);
+        known.answered(after(300), new, mid);
+        known.reached(mid);
+        assert_eq!(
+            known.until,
+            after(100),
+            "what was decided is not known here"
+        );
+        known.reached(new);
+        assert_eq!(known.until, after(200));
+        known.answered(after(400), new, new);
+        assert_eq!(known.until, after(400));
     }
 
     #[tokio::test(start_paused = true)]

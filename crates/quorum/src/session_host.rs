@@ -159,9 +159,10 @@ impl SessionHost {
                 let silent = sessions.silent(image, now);
                 decided.map(|reply| reply.map(|reply| (reply, silent)))
             });
-            match self.ask(Event::Heartbeat(beat, pending), answer).await?.0 {
+            let (decided, version) = self.ask(Event::Heartbeat(beat, pending), answer).await?;
+            match decided {
                 Ok((reply, silent)) => {
-                    let state = control_wire::encode_state(reply, &silent);
+                    let state = control_wire::encode_state(reply, &silent, version);
                     tell(replies, Down::State(state)).await;
                 }
                 Err(refusal) => {

@@ -89,8 +89,8 @@ pub trait ControllerLink: Send + Sync + 'static {
     /// Asks for changes; for each, in their order, whether it was granted. A change that nobody
     /// answered counts as not granted, although it may still be.
     fn alter_partitions(&self, changes: Vec<IsrChange>) -> BoxFuture<'static, Vec<bool>>;
-    /// When the controller was heard of last.
-    fn last_contact(&self) -> Instant;
+    /// When this broker last knew everything that the controller knew.
+    fn known_until(&self) -> Instant;
     /// Whether the controller answers this broker. As long as it does, nobody is told in vain that
     /// this broker lives: the controller knows.
     fn in_touch(&self) -> watch::Receiver<bool> {

@@ -143,6 +143,15 @@ impl Core {
         }
     }
 
+    /// On a leader: the other members of the committed ISR.
+    pub fn others_in_sync(&self) -> impl Iterator<Item = BrokerId> {
+        let isr: &[BrokerId] = match &self.state {
+            State::Leader(leader) => &leader.isr,
+            _ => &[],
+        };
+        isr.iter().copied().filter(|id| *id != self.me)
+    }
+
     /// On a leader: whether somebody else could be elected (rule 1).
     pub fn is_replaceable(&self) -> bool {
         match &self.state {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_model::{LeaderEpoch, Offset, Planted};
+use millrace_model::{BrokerId, LeaderEpoch, Offset, Planted};
 use millrace_protocol::batch::SoleBatch;
 use millrace_storage::{AppendError, Appended};
 use tokio::sync::oneshot;
@@ -133,7 +133,13 @@ impl Replica {
             }
             return Err(inner.not_leading());
         };
-        if self.hears_nobody(inner) {
+        // What waits for the high watermark is not acknowledged in vain; a successor may be all the
+        // sooner.
+        let refuses = match acks {
+            Acks::All => self.hears_nobody(inner),
+            Acks::Leader | Acks::None => self.may_be_replaced(inner),
+        };
+        if refuses {
             return Err(AppendFailure::NotLeader);
         }
         let (isr, min) = inner.core.isr_and_min();
@@ -143,23 +149,34 @@ impl Replica {
         Ok(epoch)
     }
 
-    /// Whether nothing was heard for a session, neither of the controller nor of any follower,
-    /// while somebody else may have been elected: it then appends nothing, and what it knows may be
-    /// old.
+    /// Whether another one may lead by now, unheard. For a session this broker has not known what the
+    /// controller knows, and not every other member of the ISR has been heard, of which one may have
+    /// been elected. What it knows may be old then, and it acknowledges nothing on its own.
     pub fn is_cut_off(&self) -> bool {
-        self.hears_nobody(&self.lock())
+        self.may_be_replaced(&self.lock())
     }
 
+    fn may_be_replaced(&self, inner: &Inner) -> bool {
+        let others = inner.core.others_in_sync();
+        let followed = others.map(|id| inner.last_heard(id)).min().flatten();
+        self.is_over(inner, followed)
+    }
+
+    /// Whether for a session no other member of the ISR was heard either. It sends away whoever waits
+    /// then: somebody else is more likely to answer.
     fn hears_nobody(&self, inner: &Inner) -> bool {
-        inner.core.is_replaceable() && self.shared.host.clock.now() > self.in_touch_until(inner)
+        self.is_over(inner, inner.last_heard_of_any())
     }
 
-    /// Until when it counts as in touch, if it is not heard of again: a session after the last word
-    /// of the controller or of a follower.
-    fn in_touch_until(&self, inner: &Inner) -> Instant {
-        let followers = inner.lanes.iter().map(|lane| lane.session.last_heard());
-        let heard = followers.fold(self.shared.link.last_contact(), Instant::max);
-        heard + self.shared.settings.session_timeout
+    fn is_over(&self, inner: &Inner, followed: Option<Instant>) -> bool {
+        inner.core.is_replaceable() && self.shared.host.clock.now() > self.in_touch_until(followed)
+    }
+
+    /// A session after this broker knew what the controller knows, or was followed.
+    fn in_touch_until(&self, followed: Option<Instant>) -> Instant {
+        let known = self.shared.link.known_until();
+        followed.map_or(known, |followed| followed.max(known))
+            + self.shared.settings.session_timeout
     }
 
     /// Waits until everything up to `last`, appended in the leadership of `epoch`, is what `acks`
@@ -197,12 +214,25 @@ impl Replica {
             if self.hears_nobody(&inner) {
                 return Err(AppendFailure::NotLeader);
             }
-            look = self.in_touch_until(&inner).max(look) + LEAST_WAIT;
+            let until = self.in_touch_until(inner.last_heard_of_any());
+            look = until.max(look) + LEAST_WAIT;
         }
     }
 }
 
 impl Inner {
+    /// When this follower was heard last, if it follows at all.
+    fn last_heard(&self, follower: BrokerId) -> Option<Instant> {
+        let mut lanes = self.lanes.iter();
+        let lane = lanes.find(|lane| lane.follower == follower);
+        lane.map(|lane| lane.session.last_heard())
+    }
+
+    fn last_heard_of_any(&self) -> Option<Instant> {
+        let others = self.core.others_in_sync();
+        others.filter_map(|id| self.last_heard(id)).max()
+    }
+
     pub(super) fn not_leading(&self) -> AppendFailure {
         match self.core.role() {
             Role::Offline => AppendFailure::Offline,

@@ -223,3 +223,43 @@ fn a_leader_that_hears_nobody_sends_callers_away_and_asks_for_no_removal() {
         cluster.wait_for_isr(0, &[1, 2, 3]).await;
     });
 }
+
+/// The follower that is not heard may be the leader by now: what the leader alone acknowledges would be
+/// lost. What all must have is not acknowledged in vain.
+#[test]
+fn a_leader_that_hears_not_everybody_acknowledges_nothing_on_its_own() {
+    run(async {
+        let session_timeout = Duration::from_millis(200);
+        let setup = Setup {
+            settings: ReplicaSettings {
+                session_timeout,
+                ..ReplicaSettings::default()
+            },
+            ..Setup::default()
+        };
+        let cluster = Cluster::started(setup, 3).await;
+        cluster.create(0, &[1, 2, 3], &[1, 2, 3], 1).await;
+        cluster.wait_for_isr(0, &[1, 2, 3]).await;
+        cluster.controller.answers(false);
+        cluster.hold(3, 1);
+        let outcome = cluster.produce(1, 0, batch(b"first"), Acks::Leader).await;
+        outcome.unwrap();
+        tokio::time::sleep(2 * session_timeout).await;
+        let outcome = cluster.produce(1, 0, batch(b"alone"), Acks::Leader).await;
+        assert!(
+            matches!(outcome, Err(AppendFailure::NotLeader)),
+            "{outcome:?}"
+        );
+        let all = cluster.produce(1, 0, batch(b"second"), Acks::All);
+        let (all, ()) = futures::join!(all, async {
+            tokio::time::sleep(2 * session_timeout).await;
+            cluster.release(3, 1);
+        });
+        all.unwrap();
+        let outcome = cluster.produce(1, 0, batch(b"third"), Acks::Leader).await;
+        outcome.unwrap();
+        cluster.controller.answers(true);
+        let log = cluster.wait_to_agree(0, &[1, 2, 3]).await;
+        assert_eq!(values(&log), ["first", "second", "third"]);
+    });
+}

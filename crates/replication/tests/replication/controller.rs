@@ -259,7 +259,7 @@ impl ControllerLink for Link {
         })
     }
 
-    fn last_contact(&self) -> Instant {
+    fn known_until(&self) -> Instant {
         self.0.lock().silent_since.unwrap_or_else(Instant::now)
     }
 

@@ -56,9 +56,9 @@ impl ControllerLink for Link {
         })
     }
 
-    fn last_contact(&self) -> Instant {
+    fn known_until(&self) -> Instant {
         match self.session.get() {
-            Some(session) => session.last_contact(),
+            Some(session) => session.known_until(),
             None => self.clock.now(),
         }
     }
