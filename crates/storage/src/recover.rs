@@ -149,6 +149,10 @@ impl Recovery<'_> {
             .collect()
     }
 
+    fn next_base(&self, base: Offset) -> Option<Offset> {
+        self.bases().into_iter().find(|next| *next > base)
+    }
+
     fn read_epochs(&mut self, any_segment: bool) -> Result<(), StorageError> {
         let path = self.directory.join(LEADER_EPOCHS);
         let text = match checkpoint::read_text(self.disk, &path, MAX_EPOCHS_BYTES) {
@@ -280,6 +284,7 @@ impl Recovery<'_> {
             .disk
             .open(&path, OpenMode::Read)
             .doing("opening", &path)?;
+        let below = self.next_base(base);
         let (epochs, known) = (&mut self.epochs, self.known);
         let how = segment::Rebuilding {
             base,
@@ -287,6 +292,8 @@ impl Recovery<'_> {
             interval_bytes: known.settings.index_interval_bytes,
             now: known.now,
             durable,
+            below,
+            committed: known.high_watermark,
         };
         let mut unsaid = 0;
         let rebuilt = segment::rebuild(file.as_ref(), &how, |header| {

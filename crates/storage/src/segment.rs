@@ -327,6 +327,68 @@ pub(crate) struct Rebuilding {
     pub(crate) now: Timestamp,
     /// What lies before was durable: a wrong checksum is no torn end there.
     pub(crate) durable: Offset,
+    /// Where the next segment begins, if there is one.
+    pub(crate) below: Option<Offset>,
+    /// What lies before was committed once, so a batch began there and nothing less was its start.
+    pub(crate) committed: Offset,
+}
+
+/// A batch of which the next one must tell whether its offsets are right.
+struct Leap {
+    position: u64,
+    header: Header,
+    sound: bool,
+}
+
+impl Rebuilding {
+    /// Whether a batch cannot be where it is, behind one that ends at `end`. Checksums do not cover
+    /// base offsets. Compaction leaves gaps, also to those who replicate what it left.
+    fn is_misplaced(&self, header: &Header, end: Offset) -> bool {
+        header.base_offset < end
+            || index::relative(self.base, header.last_offset()).is_none()
+            || self.below.is_some_and(|below| header.next_offset() > below)
+            // High watermarks are ends of batches that were there: the one that this belongs to is not.
+            || (end < self.committed && self.committed <= header.base_offset)
+    }
+}
+
+/// A segment of which the beginning has been gone through.
+struct Going<'a> {
+    how: &'a Rebuilding,
+    segment: Segment,
+    end: Offset,
+    sparse: bool,
+    damaged: Vec<Run>,
+}
+
+impl Going<'_> {
+    /// Takes a batch for the next one.
+    fn take(
+        &mut self,
+        position: u64,
+        mut header: Header,
+        sound: bool,
+        visit: &mut impl FnMut(&Header),
+    ) {
+        if !sound {
+            self.damaged.push(Run {
+                from: self.end,
+                to: header.next_offset(),
+                segment: self.how.base,
+                position,
+                resume: position + header.size as u64,
+            });
+            // What it says of its time is not to be believed.
+            header.record_count = 0;
+        }
+        self.sparse |=
+            header.base_offset > self.end || header.record_count != header.last_offset_delta + 1;
+        self.end = header.next_offset();
+        self.segment.add(&header, self.how.interval_bytes);
+        if sound {
+            visit(&header);
+        }
+    }
 }
 
 /// Goes through a segment with checksums, makes its indexes anew in memory and shows each batch to
@@ -337,44 +399,57 @@ pub(crate) fn rebuild(
     mut visit: impl FnMut(&Header),
 ) -> std::io::Result<Rebuilt> {
     let Rebuilding { base, size, .. } = *how;
-    let mut segment = Segment::new(base, how.now, 0);
     let mut scanner = Scanner::whole(file, size);
-    let (mut end, mut sparse) = (base, false);
-    let mut damaged: Vec<Run> = Vec::new();
+    let mut going = Going {
+        how,
+        segment: Segment::new(base, how.now, 0),
+        end: base,
+        sparse: false,
+        damaged: Vec::new(),
+    };
+    let mut leap: Option<Leap> = None;
     let torn = loop {
-        match scanner.next_checked()? {
+        let next = scanner.next_checked()?;
+        if let Some(Leap {
+            position,
+            header,
+            sound,
+        }) = leap.take()
+        {
+            let lies = matches!(&next, Checked::Batch(_, next, _) if next.base_offset < header.next_offset());
+            if lies {
+                break Some(format!("offset {} comes out of order", header.base_offset));
+            }
+            going.take(position, header, sound, &mut visit);
+        }
+        match next {
             Checked::End => break None,
             Checked::Torn(why) => break Some(why),
-            Checked::Batch(position, mut header, sound) => {
-                let misplaced = header.base_offset < end
-                    || index::relative(base, header.last_offset()).is_none();
-                if misplaced {
-                    break Some(format!("offset {} comes out of order", header.base_offset));
-                }
-                if !sound && header.next_offset() > how.durable {
-                    break Some("a checksum does not match".to_owned());
-                }
-                if !sound {
-                    damaged.push(Run {
-                        from: end,
-                        to: header.next_offset(),
-                        segment: base,
-                        position,
-                        resume: position + header.size as u64,
-                    });
-                    // What it says of its time is not to be believed.
-                    header.record_count = 0;
-                }
-                sparse |=
-                    header.base_offset > end || header.record_count != header.last_offset_delta + 1;
-                end = header.next_offset();
-                segment.add(&header, how.interval_bytes);
-                if sound {
-                    visit(&header);
-                }
+            Checked::Batch(_, header, _) if how.is_misplaced(&header, going.end) => {
+                break Some(format!("offset {} comes out of order", header.base_offset));
+            }
+            Checked::Batch(_, header, false) if header.next_offset() > how.durable => {
+                break Some("a checksum does not match".to_owned());
+            }
+            Checked::Batch(position, header, sound) if header.base_offset > going.end => {
+                leap = Some(Leap {
+                    position,
+                    header,
+                    sound,
+                });
+            }
+            Checked::Batch(position, header, sound) => {
+                going.take(position, header, sound, &mut visit);
             }
         }
     };
+    let Going {
+        mut segment,
+        end,
+        sparse,
+        damaged,
+        ..
+    } = going;
     segment.written = segment.size;
     segment.add_time();
     let torn = torn.map(|why| (size - segment.size, why));

@@ -474,3 +474,35 @@ async fn a_log_that_lost_what_was_committed_remembers_that_until_it_is_settled()
     let machine = Machine::start(sim.clone(), change).await;
     assert_eq!(machine.log().committed_beyond(), None);
 }
+
+/// Checksums do not cover base offsets. Whichever batch says that it is elsewhere, the log ends before
+/// it, and remembers that more was committed; nothing is kept under an offset that is another's.
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_lies_about_its_offset_ends_the_log() {
+    let change = |options: &mut StoreOptions| {
+        options.recovery_checkpoint_interval = Duration::from_secs(1_000_000);
+        options.scrub_bytes_per_second = 0;
+    };
+    let sim = SimDisk::new(1);
+    let machine = Machine::start(sim.clone(), change).await;
+    let log = machine.make_log().await;
+    log.note_high_watermark(Offset(END));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    sim.crash();
+    drop((log, machine));
+    let size = stored(0).len() as u64;
+    for n in 0..BATCHES {
+        for byte in 0..8 {
+            let rotten = sim.worst_case();
+            let position = (n % IN_SEGMENT) as u64 * size + byte;
+            rotten.rot(&segment_file(n / IN_SEGMENT), position).unwrap();
+            let machine = Machine::start(rotten, change).await;
+            let bounds = machine.log().bounds();
+            let what = format!("batch {n}, byte {byte}: {:?}", machine.report);
+            assert_eq!(bounds.log_end, Offset(n * RECORDS), "{what}");
+            let beyond = machine.log().committed_beyond();
+            assert_eq!(beyond, Some(Offset(END)), "{what}");
+            machine.stop().await;
+        }
+    }
+}

@@ -203,6 +203,8 @@ impl Writer {
             interval_bytes: settings.index_interval_bytes,
             now,
             durable: Offset::ZERO,
+            below: None,
+            committed: Offset::ZERO,
         };
         let path = directory.join(names::file(base, FileKind::Log));
         let file = log.open(base, FileKind::Log).doing("opening", &path)?;
