@@ -98,8 +98,8 @@ impl ReadPlan {
         }
     }
 
-    /// As [`ReadPlan::load`], for whoever keeps what is read: checksums of what comes from a disk
-    /// are looked at, and nothing damaged is given away.
+    /// As [`ReadPlan::load`], for whoever is not to be given anything damaged: checksums and offsets
+    /// of what comes from a disk are looked at.
     ///
     /// # Errors
     /// [`ReadError::Damaged`] where the disk holds something else than was written; the log's owner

@@ -35,6 +35,8 @@ pub(crate) struct Segment {
     pub(crate) created: Timestamp,
     /// What is taken off `segment.ms`.
     pub(crate) jitter_ms: i64,
+    /// It is known that records are missing in it and nothing is wrong with that, as after compaction.
+    pub(crate) sparse: bool,
 }
 
 impl Segment {
@@ -49,6 +51,7 @@ impl Segment {
             max_timestamp: Some((Timestamp::NONE, base)),
             created: now,
             jitter_ms,
+            sparse: false,
         }
     }
 

@@ -121,7 +121,12 @@ impl Cold {
         }
         // Compaction leaves gaps, and keeps them when a topic is no longer compacted.
         match self.log.is_sound(self.from, &bytes, false) {
-            true => Ok(Some(bytes)),
+            true => {
+                if let Some(segment) = self.log.state().segment_mut(segment) {
+                    segment.sparse = true;
+                }
+                Ok(Some(bytes))
+            }
             false => {
                 let why = format!("what was read from offset {} does not fit", self.from);
                 Err(ReadError::Storage(StorageError::corrupt(
@@ -132,10 +137,13 @@ impl Cold {
         }
     }
 
-    /// Whether these batches may be given to somebody who keeps them.
+    /// Whether these batches may be given away.
     pub(crate) fn is_sound(&self, bytes: &Bytes) -> bool {
-        let dense = !self.log.settings().compact;
-        self.log.is_sound(self.from, bytes, dense)
+        let is_sparse = {
+            let state = self.log.state();
+            state.settings.compact || state.segments[state.floor(self.from)].sparse
+        };
+        self.log.is_sound(self.from, bytes, !is_sparse)
     }
 
     fn segment(&self) -> Offset {
