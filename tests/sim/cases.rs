@@ -58,6 +58,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
         5_001_459,
         "a coordinator that heard of the controller again, and not yet of its successor, answered",
     ),
+    (7_000_100, "a consumer was given a batch that had rotted"),
 ];
 const OUT_OF_ORDER: &str =
     "a batch that was sent again to a broker that had come back was an error";
