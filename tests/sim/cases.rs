@@ -13,6 +13,7 @@ const CASES: &[Case] = &[
     ("the_seal_holds", the_seal_holds),
     ("one_seed_gives_one_run", one_seed_gives_one_run),
     ("controller_hears_nobody", controller_hears_nobody),
+    ("disk_is_slow", disk_is_slow),
     ("regressions", regressions),
     ("fixed_seeds", fixed_seeds),
     ("fresh_seeds", fresh_seeds),
@@ -81,6 +82,8 @@ const FIXED: std::ops::RangeInclusive<u64> = 1..=20;
 pub const OPTIMIZED: bool = cfg!(feature = "planted");
 /// Seeds of which the controller hears nobody: each has it at another moment of its heartbeats.
 const DEAF: std::ops::RangeInclusive<u64> = 1..=if OPTIMIZED { 8 } else { 2 };
+/// Seeds of which a disk is slow, one of each broker.
+const SLOW: std::ops::RangeInclusive<u64> = 1..=if OPTIMIZED { 3 } else { 1 };
 /// How many seeds that no run before had.
 const FRESH: u64 = 5;
 
@@ -165,6 +168,17 @@ fn controller_hears_nobody() -> Result<String, String> {
         }
     }
     Ok(format!("{} seeds", DEAF.count()))
+}
+
+/// Nobody waits for a disk that is slow, as long as the others are enough.
+fn disk_is_slow() -> Result<String, String> {
+    for seed in SLOW {
+        let run = child::run(seed, &["--slow-disk"]);
+        if !run.sound {
+            return Err(run.report);
+        }
+    }
+    Ok(format!("{} seeds", SLOW.count()))
 }
 
 /// What was mended stays mended.

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
             aloud: options.aloud,
             most_faults: options.most_faults,
             planted: options.planted.clone(),
-            deaf_controller: options.deaf_controller,
+            alone: options.alone,
         }),
         Task::Soak { limit, first, jobs } => soak::run(*limit, *first, *jobs),
         Task::Planted { seeds, filter } => planted::run(*seeds, filter.as_deref()),

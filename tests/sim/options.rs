@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::run::Alone;
+
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
@@ -38,15 +40,16 @@ pub struct Options {
     pub planted: Option<String>,
     /// Faults from this number on are left out.
     pub most_faults: Option<usize>,
-    /// The only fault is a controller that hears nobody.
-    pub deaf_controller: bool,
+    /// The only fault.
+    pub alone: Option<Alone>,
 }
 
 /// What it may say.
 pub const USAGE: &str = "\
 sim [NAME]                      the cases of which the names contain NAME
 sim --seed N [--aloud]          one seed; --faults K leaves out all faults after the first K,
-                                --deaf-controller all but that the controller hears nobody
+                                --deaf-controller all but that the controller hears nobody,
+                                --slow-disk all but that a disk is slow
 sim --soak MINUTES [--from N] [--jobs N]
 sim --planted [NAME] [--seeds N] all planted bugs, or one; with --seed N: that seed with that bug";
 
@@ -59,7 +62,7 @@ impl Options {
         let mut words = arguments.peekable();
         let (mut seed, mut soak, mut from, mut jobs) = (None, None, None, 1);
         let (mut planted, mut seeds, mut filter) = (None, 120, None);
-        let (mut aloud, mut most_faults, mut deaf_controller) = (false, None, false);
+        let (mut aloud, mut most_faults, mut alone) = (false, None, None);
         while let Some(word) = words.next() {
             let mut number = |what: &str| -> Result<u64, String> {
                 let value = words.next().and_then(|word| word.parse().ok());
@@ -74,7 +77,8 @@ impl Options {
                 "--faults" => most_faults = usize::try_from(number("--faults")?).ok(),
                 "--test-threads" => _ = number("--test-threads")?,
                 "--aloud" => aloud = true,
-                "--deaf-controller" => deaf_controller = true,
+                "--deaf-controller" => alone = Some(Alone::DeafController),
+                "--slow-disk" => alone = Some(Alone::SlowDisk),
                 "--planted" => {
                     let name = words.next_if(|word| !word.starts_with('-'));
                     planted = Some(name.unwrap_or_default());
@@ -103,7 +107,7 @@ impl Options {
             aloud,
             planted,
             most_faults,
-            deaf_controller,
+            alone,
         })
     }
 }

@@ -9,7 +9,8 @@ use std::fmt;
 use std::time::Duration;
 
 use millrace_metadata::Image;
-use millrace_model::{Offset, PartitionId};
+use millrace_model::{BrokerId, Offset, PartitionId};
+use millrace_replication::ReplicaState;
 use tokio::sync::watch;
 
 use crate::book::SharedBook;
@@ -31,8 +32,17 @@ pub struct Plan {
     pub most_faults: Option<usize>,
     /// The name of a bug to plant.
     pub planted: Option<String>,
-    /// Nothing goes wrong but that the controller hears nobody for a while.
-    pub deaf_controller: bool,
+    /// Nothing goes wrong but this.
+    pub alone: Option<Alone>,
+}
+
+/// What goes wrong for a while where nothing else does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alone {
+    /// The controller hears nobody.
+    DeafController,
+    /// One disk takes the better part of a second for everything.
+    SlowDisk,
 }
 
 /// What a sound run tells.
@@ -72,6 +82,10 @@ const TROUBLE: Duration = Duration::from_secs(if cases::OPTIMIZED { 20 } else { 
 const HEALING: Duration = Duration::from_secs(40);
 /// How long the others may take to do without a broker that hears nobody.
 const FAILOVER: Duration = Duration::from_secs(2);
+/// What a slow disk takes at least.
+const SLOW_DISK: Duration = Duration::from_millis(700);
+/// How long others may wait for a slow disk.
+const DISK_FAILOVER: Duration = Duration::from_secs(6);
 /// How long acknowledgements that are under way may take when nothing is wrong.
 const DRAIN: Duration = Duration::from_millis(1500);
 /// How long what was sent before that may take to arrive: a producer gives up, a kernel does not.
@@ -92,6 +106,18 @@ struct Run {
     stage: watch::Sender<Stage>,
     invariants: Vec<(&'static str, Box<dyn Invariant>)>,
     looked: Duration,
+}
+
+/// Whether this broker leads nothing that another one could lead, and is in no ISR where two others
+/// are.
+fn waits_for_nobody(image: &Image, id: BrokerId) -> bool {
+    let mut hosted = image.hosted_by(id);
+    hosted.all(|(_, partition)| {
+        let others = partition.isr.iter().filter(|member| **member != id).count();
+        let leads = partition.leader == Some(id);
+        let is_in_sync = partition.isr.contains(&id);
+        (others == 0 || !leads) && (others < 2 || !is_in_sync)
+    })
 }
 
 /// Runs it on this thread, which must be a fresh one.
@@ -115,9 +141,9 @@ pub fn run(plan: &Plan) -> Result<Figures, String> {
         invariants: invariants::all(),
         looked: Duration::ZERO,
     };
-    let most_faults = match plan.deaf_controller {
-        true => 0,
-        false => plan.most_faults.unwrap_or(usize::MAX),
+    let most_faults = match plan.alone {
+        Some(_) => 0,
+        None => plan.most_faults.unwrap_or(usize::MAX),
     };
     let mut weather = Weather::new(plan.seed, most_faults);
     {
@@ -128,8 +154,8 @@ pub fn run(plan: &Plan) -> Result<Figures, String> {
     }
     run.form()?;
     run.load();
-    if plan.deaf_controller {
-        run.deafen()?;
+    if let Some(alone) = plan.alone {
+        run.suffer(alone, plan.seed)?;
     }
     let end = run.cluster.now + TROUBLE;
     while run.cluster.now < end {
@@ -306,6 +332,44 @@ impl Run {
         self.progress(HEALING)
     }
 
+    fn suffer(&mut self, alone: Alone, seed: u64) -> Result<(), String> {
+        match alone {
+            Alone::DeafController => self.deafen(),
+            Alone::SlowDisk => self.slow_down(seed),
+        }
+    }
+
+    /// A disk becomes so slow that whoever waits for it notices. Others lead then what its broker has
+    /// led, and acknowledge as quickly as before; and when it is over everybody is in sync again.
+    fn slow_down(&mut self, seed: u64) -> Result<(), String> {
+        self.progress(HEALING)?;
+        let id = i32::try_from(seed % 3).map_or(1, |place| place + 1);
+        let machine = &self.cluster.broker(id).machine;
+        machine.set_disk_latency(SLOW_DISK, SLOW_DISK / 2);
+        event!("the disk of broker {id} takes {SLOW_DISK:?} and more");
+        self.until("nobody to wait for a slow disk", DISK_FAILOVER, |run| {
+            let image = run.cluster.newest_image();
+            image.is_some_and(|image| waits_for_nobody(&image, BrokerId(id)))
+        })?;
+        // Clients find the new leaders, and send again what they had sent to the old ones.
+        let settled = self.cluster.now + DISK_FAILOVER;
+        while self.cluster.now < settled {
+            self.step()?;
+        }
+        // Nothing that this disk must have is committed in that time.
+        let appended = self.highest(|replica| replica.log_end);
+        self.until("what is appended to be committed", SLOW_DISK, |run| {
+            let committed = run.committed();
+            appended
+                .iter()
+                .all(|(id, end)| committed.get(id) >= Some(end))
+        })?;
+        self.cluster.broker(id).machine.reset_disk_latency();
+        self.until("everybody to be in sync again", HEALING, |run| {
+            run.cluster.is_whole()
+        })
+    }
+
     /// Every partition takes records again, and commits them.
     fn progress(&mut self, limit: Duration) -> Result<(), String> {
         let before = self.committed();
@@ -322,17 +386,22 @@ impl Run {
 
     /// The highest offset that anybody calls committed, for each partition of the workload.
     fn committed(&self) -> BTreeMap<PartitionId, Offset> {
+        self.highest(|replica| replica.high_watermark)
+    }
+
+    /// The highest of these offsets among the replicas, for each partition of the workload.
+    fn highest(&self, which: impl Fn(&ReplicaState) -> Offset) -> BTreeMap<PartitionId, Offset> {
         let view = View::of(&self.cluster);
-        let mut committed = BTreeMap::new();
+        let mut highest = BTreeMap::new();
         for (id, state) in view.brokers.iter().flat_map(|broker| &broker.replicas) {
-            let highest = committed.entry(*id).or_insert(state.high_watermark);
-            *highest = state.high_watermark.max(*highest);
+            let known = highest.entry(*id).or_insert_with(|| which(state));
+            *known = which(state).max(*known);
         }
-        committed.retain(|id, _| {
+        highest.retain(|id, _| {
             view.newest()
                 .is_some_and(|image| is_of_workload(image, *id))
         });
-        committed
+        highest
     }
 
     /// Whether all replicas end at the same offset, and all of it is committed.

@@ -38,6 +38,8 @@ pub struct Broker {
     pub directories: Vec<DirectoryId>,
     /// Those of them that are short of space and take no records from producers.
     pub short: Vec<DirectoryId>,
+    /// Those of them whose syncs take long; whoever waits for all in sync should not wait for these.
+    pub slow: Vec<DirectoryId>,
     /// A fenced broker leads nothing, joins no ISR and is shown to no client.
     pub fenced: bool,
     /// In controlled shutdown: hands over what it leads and joins no ISR.
@@ -63,9 +65,19 @@ impl Broker {
 
     /// Whether a replica recorded in `directory` can grow.
     pub fn has_room(&self, directory: DirectoryId) -> bool {
+        self.may_be_outside(directory, &self.short)
+    }
+
+    /// Whether the disk under a replica recorded in `directory` is as quick as it should be.
+    pub fn is_quick(&self, directory: DirectoryId) -> bool {
+        self.may_be_outside(directory, &self.slow)
+    }
+
+    /// Whether a replica recorded in `directory` may lie in none of `these`.
+    fn may_be_outside(&self, directory: DirectoryId, these: &[DirectoryId]) -> bool {
         match directory {
-            UNASSIGNED_DIRECTORY => self.directories.iter().any(|d| !self.short.contains(d)),
-            directory => !self.short.contains(&directory),
+            UNASSIGNED_DIRECTORY => self.directories.iter().any(|d| !these.contains(d)),
+            directory => !these.contains(&directory),
         }
     }
 

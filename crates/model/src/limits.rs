@@ -111,3 +111,13 @@ pub const RECORD_OVERHEAD_BYTES: usize = 80;
 /// Partitions that one group may have offsets for: more than a cluster has, so that a client that
 /// makes numbers up does not fill its coordinator's memory.
 pub const MAX_GROUP_OFFSETS: usize = 500_000;
+
+/// Whoever waits longer for a group commit waits long; those of sound disks take some milliseconds,
+/// of busy ones some tens.
+pub const SLOW_SYNC: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// A disk counts as slow once all waits for it have been long for so long.
+pub const SLOW_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// And no longer once none has been long for so long.
+pub const QUICK_AFTER: std::time::Duration = std::time::Duration::from_secs(5);

@@ -59,6 +59,7 @@ struct Wishes {
     fence: bool,
     offline: BTreeSet<DirectoryId>,
     short: BTreeSet<DirectoryId>,
+    slow: BTreeSet<DirectoryId>,
 }
 
 struct Shared {
@@ -259,11 +260,12 @@ impl BrokerSession {
             .send_modify(|wishes| wishes.offline.extend(directories));
     }
 
-    /// Tells the controller which log directories are short of space now.
-    pub fn short_of_space(&self, directories: BTreeSet<DirectoryId>) {
+    /// Tells the controller which log directories are short of space now, and which are slow.
+    pub fn directories_are(&self, short: BTreeSet<DirectoryId>, slow: BTreeSet<DirectoryId>) {
         self.0.wishes.send_if_modified(|wishes| {
-            let before = std::mem::replace(&mut wishes.short, directories);
-            wishes.short != before
+            let before = std::mem::replace(&mut wishes.short, short);
+            let slow_before = std::mem::replace(&mut wishes.slow, slow);
+            (&wishes.short, &wishes.slow) != (&before, &slow_before)
         });
     }
 
@@ -460,6 +462,7 @@ impl Keeper {
             wants_fence: wishes.fence,
             offline_directories: wishes.offline.iter().map(encode).collect(),
             short_directories: wishes.short.iter().map(encode).collect(),
+            slow_directories: wishes.slow.iter().map(encode).collect(),
             interval_ms: u32::try_from(self.inner.settings.heartbeat_interval.as_millis())
                 .unwrap_or(u32::MAX),
         };

@@ -151,6 +151,7 @@ impl SessionHost {
                 wants_shutdown: beat.wants_shutdown,
                 offline_directories: control_wire::decode_directories(&beat.offline_directories)?,
                 short_directories: control_wire::decode_directories(&beat.short_directories)?,
+                slow_directories: control_wire::decode_directories(&beat.slow_directories)?,
             };
             let decided = beat.clone();
             let deadline = self.clock.now() + ANSWER_LIMIT;

@@ -85,6 +85,8 @@ pub struct PeerView {
     pub fenced: bool,
     /// Whether it is in a controlled shutdown.
     pub shutting_down: bool,
+    /// Whether any of its disks is slow: it joins an ISR only where too few are in it.
+    pub slow: bool,
 }
 
 /// The brokers as the newest image shows them, and this one as the controller registered it.

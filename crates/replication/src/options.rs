@@ -101,9 +101,9 @@ pub trait ControllerLink: Send + Sync + 'static {
     fn opened(&self, id: PartitionId, directory: DirectoryId) {
         let _ = (id, directory);
     }
-    /// A log directory has become short of space, or has room again; whoever leads there had better
-    /// be others. Must be short.
-    fn room_changed(&self) {}
+    /// A log directory has become short of space or slow, or is so no more; others had better lead
+    /// what is there. Must be short.
+    fn condition_changed(&self) {}
     /// The log of a replica is damaged on its disk: whether it was taken out of ISR and ELR, where
     /// another one can take its place. A leader leads no more then; what follows is told by images.
     fn replica_damaged(&self, id: PartitionId, epoch: LeaderEpoch) -> BoxFuture<'static, bool> {

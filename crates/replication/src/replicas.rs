@@ -67,9 +67,9 @@ impl StoreEvents for Events {
         }
     }
 
-    fn room_changed(&self) {
+    fn condition_changed(&self) {
         if let Some(shared) = self.0.get().and_then(Weak::upgrade) {
-            shared.link.room_changed();
+            shared.link.condition_changed();
         }
     }
 

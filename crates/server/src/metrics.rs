@@ -75,6 +75,8 @@ pub struct Snapshot {
     pub least_free_bytes: i64,
     /// Log directories without room for producers.
     pub full_directories: i64,
+    /// Log directories whose syncs take long.
+    pub slow_directories: i64,
     /// Log directories that have failed.
     pub offline_directories: i64,
     /// Bytes that were read to find damage, since the start.
@@ -102,6 +104,7 @@ struct Levels {
     request_memory: Level,
     least_free: Level,
     full_directories: Level,
+    slow_directories: Level,
     offline_directories: Level,
     scrubbed_bytes: Count,
     scrub_passes: Count,
@@ -240,6 +243,7 @@ impl Levels {
         self.request_memory.set(now.request_memory_bytes);
         self.least_free.set(now.least_free_bytes);
         self.full_directories.set(now.full_directories);
+        self.slow_directories.set(now.slow_directories);
         self.offline_directories.set(now.offline_directories);
         self.damaged_replicas.set(now.damaged_replicas);
         for (counter, value) in [
@@ -364,6 +368,11 @@ fn register_directory_levels(registry: &mut Registry, levels: &Levels) {
         "millrace_log_directories_full",
         "Log directories in which producers are refused for want of space",
         &levels.full_directories,
+    );
+    level(
+        "millrace_log_directories_slow",
+        "Log directories whose syncs take long, so that others lead and nobody waits for them",
+        &levels.slow_directories,
     );
     level(
         "millrace_log_directories_offline",

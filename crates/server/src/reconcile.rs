@@ -279,6 +279,7 @@ fn view(image: &Image, own_epoch: Option<BrokerEpoch>) -> ClusterView {
             epoch: broker.epoch,
             fenced: broker.fenced,
             shutting_down: broker.shutting_down,
+            slow: !broker.slow.is_empty(),
         };
         (broker.id, view)
     };

@@ -16,6 +16,7 @@ use crate::lock;
 use crate::log::Log;
 use crate::names::SOUND;
 use crate::settings::StoreEvents;
+use crate::slow::Slowness;
 use crate::store::Unopened;
 use crate::store::scrub::Counters;
 use crate::trash::Trash;
@@ -81,6 +82,8 @@ pub(crate) struct Directory {
     pub(crate) low: AtomicBool,
     /// Whether it was told of as short of space.
     pub(crate) told_full: AtomicBool,
+    /// How its syncs go.
+    pub(crate) slowness: Mutex<Slowness>,
     /// What was free when it was looked at last.
     pub(crate) free_bytes: AtomicU64,
     /// Bytes that wait to be written.
@@ -170,7 +173,7 @@ impl Directory {
     pub(crate) fn tell_room(&self, shared: &Shared) {
         let is_full = self.is_full();
         if self.told_full.swap(is_full, Ordering::Relaxed) != is_full {
-            shared.events.room_changed();
+            shared.events.condition_changed();
         }
     }
 

@@ -43,6 +43,7 @@ mod recover;
 mod scan;
 mod segment;
 mod settings;
+mod slow;
 mod space;
 mod store;
 mod tail;

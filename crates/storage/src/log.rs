@@ -453,6 +453,7 @@ impl Log {
     fn queue(&self, state: &mut State) {
         if !state.pending.queued {
             state.pending.queued = true;
+            state.pending.since = Some(self.shared.host.clock.now());
             self.submit(Job::Write(self.arc()));
         }
     }

@@ -157,9 +157,9 @@ pub trait StoreEvents: Send + Sync + 'static {
     fn start_moved(&self, _logs: &[PartitionId]) {}
     /// A log has moved to another directory.
     fn relocated(&self, _id: PartitionId, _directory: DirectoryId) {}
-    /// A directory has become short of space, or is so no more: look at
-    /// [`crate::DirectoryState::full`] of all.
-    fn room_changed(&self) {}
+    /// A directory has become short of space or slow, or is so no more: look at
+    /// [`crate::DirectoryState::full`] and [`crate::DirectoryState::slow`] of all.
+    fn condition_changed(&self) {}
     /// More of a log is damaged on its disk than was known; see [`crate::Log::damaged_from`].
     fn damaged(&self, _log: PartitionId) {}
     /// A directory failed: nothing in it is read or written any more.

@@ -132,6 +132,8 @@ pub struct DirectoryState {
     pub offline: Option<String>,
     /// A write found no space and waits, or less is free than the reserve.
     pub full: bool,
+    /// Its syncs have taken long for a while.
+    pub slow: bool,
     /// What was free on its file system when it was looked at last.
     pub free_bytes: u64,
 }
@@ -194,6 +196,7 @@ impl Store {
             path: open.directory.path.clone(),
             offline: open.directory.offline.get().cloned(),
             full: open.directory.is_full(),
+            slow: open.directory.is_slow(),
             free_bytes: open.directory.free_bytes.load(Ordering::Relaxed),
         };
         let lost = |lost: &Lost| DirectoryState {
@@ -201,6 +204,7 @@ impl Store {
             path: lost.path.clone(),
             offline: Some(lost.why.clone()),
             full: false,
+            slow: false,
             free_bytes: 0,
         };
         let used = self.0.directories.iter().map(state);

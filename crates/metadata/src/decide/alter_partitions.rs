@@ -80,7 +80,7 @@ impl From<&Partition> for PartitionState {
 /// Codes, as Kafka gives them: UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION; NOT_CONTROLLER for
 /// epochs from the future (this image is behind, ask again); FENCED_LEADER_EPOCH and
 /// INVALID_UPDATE_VERSION for old ones; INVALID_REQUEST from who does not lead, or for an ISR that
-/// cannot be; INELIGIBLE_REPLICA for a member that is fenced, shuts down, or was restarted since;
+/// cannot be; INELIGIBLE_REPLICA for a member that is fenced, shuts down, is slow, or was restarted since;
 /// NEW_LEADER_ELECTED when the change was granted and cost the leader its leadership. The whole
 /// request is refused with STALE_BROKER_EPOCH when it does not come under the current registration.
 pub fn alter_partitions(
@@ -154,7 +154,7 @@ fn check(image: &Image, leader: BrokerId, asked: &IsrChange) -> Result<(), Error
         return Err(ErrorCode::InvalidUpdateVersion);
     }
     check_isr(partition, leader, asked)?;
-    let eligible = |member: &IsrMember| is_eligible(image, partition, member);
+    let eligible = |member: &IsrMember| is_eligible(image, asked.id, partition, member);
     if asked.isr.iter().all(eligible) {
         Ok(())
     } else {
@@ -181,9 +181,9 @@ fn check_isr(partition: &Partition, leader: BrokerId, asked: &IsrChange) -> Resu
     }
 }
 
-/// Who is in the ISR may stay while it shuts down; who is added must be active and have its replica
-/// at hand; and both must still be the incarnation that the leader saw.
-fn is_eligible(image: &Image, partition: &Partition, member: &IsrMember) -> bool {
+/// Who is in the ISR may stay while it shuts down; who is added must be active, have its replica at
+/// hand and not be slow; and both must still be the incarnation that the leader saw.
+fn is_eligible(image: &Image, id: PartitionId, partition: &Partition, member: &IsrMember) -> bool {
     let Some(broker) = image.broker(member.broker) else {
         return false;
     };
@@ -191,6 +191,9 @@ fn is_eligible(image: &Image, partition: &Partition, member: &IsrMember) -> bool
         return true;
     }
     let stays = partition.isr.contains(&member.broker) && !broker.fenced;
-    let may_join = broker.is_active() && image.serves(member.broker, partition);
+    // One that keeps the others waiting is better than too few.
+    let min = image.min_insync(image.topic_name(id), partition);
+    let is_wanted = image.is_quick(member.broker, partition) || partition.isr.len() < min.max(2);
+    let may_join = broker.is_active() && image.serves(member.broker, partition) && is_wanted;
     broker.epoch == member.epoch && (stays || may_join)
 }

@@ -74,6 +74,17 @@ impl<'a> Change<'a> {
         }
     }
 
+    /// Takes a broker out of the ISR if its disk is slow, where as many quick ones stay as acks=all asks
+    /// for, and two at least.
+    pub fn without_slow(&mut self, broker: BrokerId) {
+        let is_quick = |member: &BrokerId| self.image.is_quick(*member, &self.next);
+        let others = self.next.isr.iter().filter(|member| **member != broker);
+        let enough = self.min_insync(&self.next).max(2);
+        if !is_quick(&broker) && others.filter(|member| is_quick(member)).count() >= enough {
+            self.without(broker);
+        }
+    }
+
     /// Takes a broker out of ISR and ELR, the last member too: its data may be gone (rules 13, 14).
     pub fn distrust(&mut self, broker: BrokerId) {
         self.next.isr.retain(|member| *member != broker);
@@ -239,16 +250,18 @@ impl<'a> Change<'a> {
     }
 
     /// Those of `members` that can lead, in the order of the replicas: who is short of space only
-    /// where everybody is.
+    /// where everybody is, and of the others who is slow only where all of them are.
     fn fit_to_lead(&self, members: &[BrokerId]) -> Vec<BrokerId> {
         let replicas = self.next.replicas.iter().copied();
         let can = |broker: &BrokerId| members.contains(broker) && self.can_lead(*broker);
-        let fit: Vec<BrokerId> = replicas.filter(can).collect();
-        let has_room = |broker: &BrokerId| self.image.has_room(*broker, &self.next);
-        match fit.iter().any(has_room) {
-            true => fit.into_iter().filter(has_room).collect(),
-            false => fit,
-        }
+        let condition = |broker: &BrokerId| {
+            let has_room = self.image.has_room(*broker, &self.next);
+            (has_room, self.image.is_quick(*broker, &self.next))
+        };
+        let mut fit: Vec<BrokerId> = replicas.filter(can).collect();
+        let best = fit.iter().map(condition).max();
+        fit.retain(|broker| Some(condition(broker)) == best);
+        fit
     }
 
     /// Where nobody is in sync or eligible any more, who led last may lead on (KIP-966, balanced

@@ -72,28 +72,42 @@ impl Draft {
         });
     }
 
-    /// Notes which directories of a broker are short of space. Who leads there hands over to members
-    /// of the ISR with room; and where room has come, this broker may take over. `None` if nothing
-    /// changes, else whether there is more room now.
-    pub(super) fn note_room(&mut self, id: BrokerId, short: &[DirectoryId]) -> Option<bool> {
+    /// Notes which directories of a broker are short of space, and which are slow. Who leads there hands
+    /// over to members of the ISR that are neither, and slow replicas leave the ISR where enough others
+    /// are in it; and where a directory is better again, this broker may take over. `None` if nothing
+    /// changes, else whether nothing is worse now.
+    pub(super) fn note_condition(
+        &mut self,
+        id: BrokerId,
+        short: &[DirectoryId],
+        slow: &[DirectoryId],
+    ) -> Option<bool> {
         let broker = self.image.broker(id)?;
-        let directories = broker.directories.iter().copied();
-        let short: Vec<_> = directories.filter(|d| short.contains(d)).collect();
-        if broker.short == short {
+        let own = |told: &[DirectoryId]| -> Vec<DirectoryId> {
+            let directories = broker.directories.iter().copied();
+            directories.filter(|d| told.contains(d)).collect()
+        };
+        let (short, slow) = (own(short), own(slow));
+        if broker.short == short && broker.slow == slow {
             return None;
         }
-        let gained = short.iter().all(|d| broker.short.contains(d));
+        let better = short.iter().all(|d| broker.short.contains(d))
+            && slow.iter().all(|d| broker.slow.contains(d));
         self.push(Record::RegisterBroker(Broker {
             short,
+            slow,
             ..(**broker).clone()
         }));
-        let crowded = self.image.hosted_by(id).filter(|(_, partition)| {
-            let leader = partition.leader.filter(|_| partition.isr.contains(&id));
-            leader.is_some_and(|leader| !self.image.has_room(leader, partition))
+        let image = self.image.clone();
+        let concerned = image.hosted_by(id).filter(|(_, partition)| {
+            let is_strained =
+                |member| !image.has_room(member, partition) || !image.is_quick(member, partition);
+            let in_sync = partition.isr.contains(&id);
+            in_sync && (is_strained(id) || partition.leader.is_some_and(is_strained))
         });
-        let crowded = crowded.map(|(partition, _)| partition).collect();
-        self.change_each(crowded, |_| ());
-        Some(gained)
+        let concerned = concerned.map(|(partition, _)| partition).collect();
+        self.change_each(concerned, |change| change.without_slow(id));
+        Some(better)
     }
 
     pub(super) fn fail_directories(&mut self, id: BrokerId, failed: &[DirectoryId]) {

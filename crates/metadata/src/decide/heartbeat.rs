@@ -28,6 +28,8 @@ pub struct Heartbeat {
     pub offline_directories: Vec<DirectoryId>,
     /// Its directories that are short of space.
     pub short_directories: Vec<DirectoryId>,
+    /// Its directories whose syncs take long.
+    pub slow_directories: Vec<DirectoryId>,
 }
 
 /// What a broker is told.
@@ -44,7 +46,8 @@ pub struct HeartbeatReply {
 }
 
 /// Takes a heartbeat: keeps the session, unfences a broker whose image holds its registration,
-/// fences or shuts it down at its wish, and marks failed directories and those short of space.
+/// fences or shuts it down at its wish, and marks failed directories, those short of space and slow
+/// ones.
 ///
 /// Refuses with STALE_BROKER_EPOCH what does not come under the current registration.
 pub fn heartbeat(
@@ -60,8 +63,9 @@ pub fn heartbeat(
     sessions.of(beat.id, beat.epoch, now).interval = Some(beat.interval);
     let mut draft = Draft::of(image);
     draft.fail_directories(beat.id, &beat.offline_directories);
-    let had_room = draft.note_room(beat.id, &beat.short_directories);
-    if let Some(gained) = had_room {
+    let (short, slow) = (&beat.short_directories, &beat.slow_directories);
+    let changed = draft.note_condition(beat.id, short, slow);
+    if let Some(gained) = changed {
         sessions.of(beat.id, beat.epoch, now).has_room_since = gained.then_some(now);
     }
     let should_stop = draft.next_state(sessions, beat, now);

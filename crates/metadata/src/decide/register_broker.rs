@@ -104,6 +104,7 @@ impl Draft {
             features: sorted(&registration.features),
             directories: registration.directories.clone(),
             short: Vec::new(),
+            slow: Vec::new(),
             fenced: true,
             shutting_down: false,
             registered_at: ImageVersion::default(),

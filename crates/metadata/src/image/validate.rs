@@ -105,6 +105,14 @@ impl Image {
         }
     }
 
+    /// Whether nobody has to wait long for the replica of `partition` that `broker` has.
+    pub(crate) fn is_quick(&self, broker: BrokerId, partition: &Partition) -> bool {
+        match (self.broker(broker), partition.directory(broker)) {
+            (Some(broker), Some(directory)) => broker.is_quick(directory),
+            _ => false,
+        }
+    }
+
     fn check_topics(&self) -> Result<(), String> {
         if self.topics.len() != self.topics_by_name.len() {
             return Err("names and topics are not as many".to_owned());

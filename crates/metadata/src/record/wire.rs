@@ -113,8 +113,10 @@ struct Node {
     registered_at: u64,
     #[prost(bytes = "vec", tag = "11")]
     short: Vec<u8>,
+    #[prost(bytes = "vec", tag = "12")]
+    slow: Vec<u8>,
 }
-const NODE_TAGS: u32 = 11;
+const NODE_TAGS: u32 = 12;
 
 /// What happened to a broker under one registration.
 #[derive(Clone, PartialEq, Message)]

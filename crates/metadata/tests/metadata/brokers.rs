@@ -139,6 +139,7 @@ fn beat(image: &Image, id: i32) -> Heartbeat {
         wants_shutdown: false,
         offline_directories: vec![],
         short_directories: vec![],
+        slow_directories: vec![],
     }
 }
 

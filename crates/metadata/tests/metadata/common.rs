@@ -52,6 +52,7 @@ pub fn broker(id: i32, epoch: i64) -> Broker {
         features: FeatureRange::supported(),
         directories: vec![dir(id)],
         short: vec![],
+        slow: vec![],
         fenced: false,
         shutting_down: false,
         registered_at: ImageVersion(0),

@@ -36,6 +36,11 @@ fn world(text: &str) -> Image {
                 .then_some(dir(id))
                 .into_iter()
                 .collect(),
+            slow: list("slow")
+                .contains(&id)
+                .then_some(dir(id))
+                .into_iter()
+                .collect(),
             ..broker(id, i64::from(id))
         }));
     }
@@ -115,7 +120,7 @@ fn happen(image: &Image, event: &str) -> Image {
     let number = || BrokerId(object.parse().unwrap());
     let records = match verb {
         "fence" => fence(image, &[number()]).records,
-        "beat" | "stop" | "short" | "room" => beat(image, number(), verb),
+        "beat" | "stop" | "short" | "room" | "slow" | "quick" => beat(image, number(), verb),
         "restart" | "crash" | "wipe" => restart(image, number(), verb),
         "lose-disk" => {
             let known = image.broker(number()).unwrap();
@@ -168,6 +173,11 @@ fn beat(image: &Image, id: BrokerId, verb: &str) -> Vec<Record> {
             "short" => known.directories.clone(),
             "room" => vec![],
             _ => known.short.clone(),
+        },
+        slow_directories: match verb {
+            "slow" => known.directories.clone(),
+            "quick" => vec![],
+            _ => known.slow.clone(),
         },
     };
     let mut sessions = Sessions::new(Duration::from_secs(1));
@@ -312,6 +322,55 @@ fn leaders_leave_brokers_that_are_short_of_space_while_others_have_room() {
 }
 
 #[test]
+fn slow_replicas_lead_nothing_and_are_waited_for_by_nobody_while_others_are_quick() {
+    let full = "1,2,3 isr 1,2,3 leader 1";
+    check(full, "slow 1", "1,2,3 isr 2,3 leader 2 epoch 1");
+    check(full, "slow 2", "1,2,3 isr 1,3 leader 1 epoch 0");
+    // Two stay, and as many as are asked for, of whom nobody waits for another in vain.
+    check(full, "slow 2; slow 3", "1,2,3 isr 1,3 leader 1 epoch 0");
+    check(full, "slow 2; slow 1", "1,2,3 isr 1,3 leader 3 epoch 1");
+    check(
+        "1,2,3 isr 1,2,3 min 3 leader 1",
+        "slow 1",
+        "1,2,3 isr 1,2,3 leader 2 epoch 1",
+    );
+    check(
+        "1,2 isr 1,2 leader 1",
+        "slow 1",
+        "1,2 isr 1,2 leader 2 epoch 1",
+    );
+    check("1 isr 1 leader 1", "slow 1", "1 isr 1 leader 1 epoch 0");
+    // Where all are slow nobody is better.
+    check(
+        "1,2,3 isr 1,2,3 leader 1 slow 2,3",
+        "slow 1",
+        "1,2,3 isr 1,2,3 leader 1 epoch 0",
+    );
+    // Who is slow has room at least.
+    check(
+        "1,2,3 isr 1,2 leader 1 short 2",
+        "slow 1",
+        "1,2,3 isr 1,2 leader 1 epoch 0",
+    );
+    // It joins again when it is quick, before that only where too few are left.
+    check(
+        "1,2,3 isr 1,3 leader 1 slow 2",
+        "join 2",
+        "1,2,3 isr 1,3 leader 1 epoch 0",
+    );
+    check(
+        "1,2,3 isr 1,3 leader 1 slow 2",
+        "quick 2; join 2",
+        "1,2,3 isr 1,3,2 leader 1 epoch 0",
+    );
+    check(
+        "1,2,3 isr 1 leader 1 slow 2",
+        "join 2",
+        "1,2,3 isr 1,2 leader 1 epoch 0",
+    );
+}
+
+#[test]
 fn leaders_come_back_to_who_has_room_again() {
     let mut image = world("1,2,3 isr 1,2,3 leader 1");
     let mut sessions = Sessions::new(Duration::from_secs(1));
@@ -325,6 +384,7 @@ fn leaders_come_back_to_who_has_room_again() {
             wants_shutdown: false,
             offline_directories: vec![],
             short_directories: short.to_vec(),
+            slow_directories: vec![],
         };
         let now = Duration::from_secs(at);
         let image = after(image, heartbeat(image, &mut sessions, &beat, now).records);

@@ -439,6 +439,7 @@ mod tests {
             epoch: BrokerEpoch(epoch),
             fenced: false,
             shutting_down: false,
+            slow: false,
         };
         let view = View {
             own_epoch: Some(BrokerEpoch(11)),

@@ -151,7 +151,9 @@ impl Core {
         for follower in &leader.followers {
             let caught_up = follower.is_known() && follower.durable_end >= Some(needed);
             let outside = !leader.isr.contains(&follower.id);
-            if outside && follower.may_join && caught_up && !lags(follower) {
+            // The controller would refuse it, and what is refused may be pending for ever.
+            let is_wanted = !follower.is_slow || leader.isr.len() < leader.min_isr.max(2);
+            if outside && is_wanted && follower.may_join && caught_up && !lags(follower) {
                 isr.push(follower.id);
             }
         }

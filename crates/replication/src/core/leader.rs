@@ -585,6 +585,7 @@ mod tests {
             epoch: BrokerEpoch(epoch),
             fenced: false,
             shutting_down: false,
+            slow: false,
         }
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Progress {
     pub(crate) broker_epoch: Option<BrokerEpoch>,
     /// Neither fenced nor shutting down, in the leader's image.
     pub(crate) may_join: bool,
+    /// One of its disks is slow.
+    pub(crate) is_slow: bool,
     pub(crate) state: Match,
     /// What it said it keeps; stays known when a stream breaks, not across incarnations.
     pub(crate) durable_end: Option<Offset>,
@@ -60,6 +62,7 @@ impl Progress {
             id,
             broker_epoch: None,
             may_join: false,
+            is_slow: false,
             state: Match::Unknown,
             durable_end: None,
             synced: false,
@@ -90,6 +93,7 @@ impl Progress {
         }
         self.may_join = peer.is_some_and(|peer| !peer.fenced && !peer.shutting_down)
             || Planted::FencedJoins.is_here();
+        self.is_slow = peer.is_some_and(|peer| peer.slow);
         self.is_gone = peer.is_none_or(|peer| peer.fenced);
     }
 

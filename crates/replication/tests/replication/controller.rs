@@ -159,6 +159,7 @@ impl Controller {
             epoch: BrokerEpoch(100 + i64::from(broker.get())),
             fenced: false,
             shutting_down: false,
+            slow: false,
         };
         self.change(|image| {
             image.brokers.insert(broker, view);

@@ -52,6 +52,7 @@ mod tests {
             path: PathBuf::from(path),
             offline: offline.map(str::to_owned),
             full: false,
+            slow: false,
             free_bytes: 0,
         }
     }

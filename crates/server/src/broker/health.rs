@@ -44,21 +44,23 @@ impl Health for NodeHealth {
 
 impl NodeHealth {
     /// A broker whose disk is nearly full refuses what producers send. One that has lost a
-    /// directory serves what is in the others, and says so.
+    /// directory serves what is in the others, and one whose disk is slow goes on; both say so.
     fn directories(&self) -> Result<Vec<String>, String> {
         let Some(broker) = self.node.broker.get() else {
             return Ok(Vec::new());
         };
-        let mut failed = Vec::new();
+        let mut wrong = Vec::new();
         for directory in broker.store.directories() {
             let path = directory.path.display();
             if let Some(why) = &directory.offline {
-                failed.push(format!("log directory {path} has failed: {why}"));
+                wrong.push(format!("log directory {path} has failed: {why}"));
             } else if directory.full {
                 return Err(format!("little space is left in {path}"));
+            } else if directory.slow {
+                wrong.push(format!("the disk under {path} takes long for every sync"));
             }
         }
-        Ok(failed)
+        Ok(wrong)
     }
 
     /// The groups that this broker coordinates; those of shards that do not answer are left out.
@@ -121,6 +123,7 @@ impl NodeHealth {
             .min();
         snapshot.least_free_bytes = i64::try_from(least.unwrap_or(0)).unwrap_or(i64::MAX);
         snapshot.full_directories = count(directories.iter().filter(|d| d.full).count());
+        snapshot.slow_directories = count(directories.iter().filter(|d| d.slow).count());
         let offline = directories.iter().filter(|d| d.offline.is_some());
         snapshot.offline_directories = count(offline.count());
         let scrubbed = broker.store.scrubbed();

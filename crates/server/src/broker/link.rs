@@ -9,7 +9,7 @@ use millrace_metadata::{Recovery, decide};
 use millrace_model::{BrokerId, DirectoryId, ErrorCode, LeaderEpoch, PartitionId};
 use millrace_quorum::{BrokerSession, Quorum};
 use millrace_replication::{ControllerLink, IsrChange};
-use millrace_storage::Store;
+use millrace_storage::{DirectoryState, Store};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -80,9 +80,9 @@ impl ControllerLink for Link {
         }
     }
 
-    fn room_changed(&self) {
+    fn condition_changed(&self) {
         if let Some(session) = self.session.get() {
-            tell_room(session, &self.store);
+            tell_condition(session, &self.store);
         }
     }
 
@@ -116,11 +116,15 @@ impl ControllerLink for Link {
     }
 }
 
-/// Tells the controller which directories are short of space.
-pub(super) fn tell_room(session: &BrokerSession, store: &Store) {
-    let directories = store.directories().into_iter();
-    let short = directories.filter(|directory| directory.full && directory.offline.is_none());
-    session.short_of_space(short.map(|directory| directory.id).collect());
+/// Tells the controller which directories are short of space, and which are slow.
+pub(super) fn tell_condition(session: &BrokerSession, store: &Store) {
+    let mut directories = store.directories();
+    directories.retain(|directory| directory.offline.is_none());
+    let these = |which: fn(&DirectoryState) -> bool| {
+        let those = directories.iter().filter(|directory| which(directory));
+        those.map(|directory| directory.id).collect()
+    };
+    session.directories_are(these(|d| d.full), these(|d| d.slow));
 }
 
 /// The change as the controller knows it. A leader that asks for anything has taken over, so what

@@ -9,7 +9,7 @@ use millrace_model::{BrokerEpoch, DirectoryId};
 use millrace_quorum::BrokerSession;
 use tokio::sync::watch;
 
-use super::link::tell_room;
+use super::link::tell_condition;
 use super::quorum::listener;
 use super::start::{Parts, Strings};
 use crate::node::Node;
@@ -49,7 +49,7 @@ pub(super) fn register(
     let failed = directories.filter(|directory| directory.offline.is_some());
     let failed: Vec<DirectoryId> = failed.map(|directory| directory.id).collect();
     session.directory_failed(&failed);
-    tell_room(&session, &node.broker().store);
+    tell_condition(&session, &node.broker().store);
     let reconciler = Reconciler {
         id: node.id,
         config: node.config(),

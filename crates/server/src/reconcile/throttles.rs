@@ -153,6 +153,7 @@ mod tests {
             features: FeatureRange::supported(),
             directories: vec![directory(id)],
             short: Vec::new(),
+            slow: Vec::new(),
             fenced: false,
             shutting_down: false,
             registered_at: ImageVersion(0),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use millrace_host::Random;
 use millrace_model::{Offset, Timestamp};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Bounds;
 use crate::batch::Header;
@@ -61,6 +62,8 @@ pub(crate) type Waiter = oneshot::Sender<Result<(), StorageError>>;
 pub(crate) struct Pending {
     /// The writer knows that there is something.
     pub(crate) queued: bool,
+    /// Since when it does.
+    pub(crate) since: Option<Instant>,
     pub(crate) chunks: Vec<Chunk>,
     /// Segments that were closed and whose indexes must be completed in their files.
     pub(crate) closing: Vec<Offset>,

@@ -311,6 +311,7 @@ fn look(disk: &dyn Disk, wanted: &LogDirectory) -> Result<Found, StorageError> {
         full: AtomicBool::new(false),
         low: AtomicBool::new(false),
         told_full: AtomicBool::new(false),
+        slowness: Mutex::default(),
         free_bytes: AtomicU64::new(u64::MAX),
         queued_bytes: AtomicUsize::new(0),
         room: Notify::new(),

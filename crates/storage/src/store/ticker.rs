@@ -90,6 +90,9 @@ pub(super) async fn run(store: Weak<Inner>) {
             // Read at every tick, so that a jump of the clock is seen as one.
             now: shared.trusted_now(),
         };
+        for open in inner.working() {
+            open.directory.look_at_syncs(&shared);
+        }
         tick(&inner, work, now).await;
         next = due.first().min(now + IDLE_TICK);
         for open in inner.working() {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use millrace_host::DiskFile;
 use millrace_host::disk::OpenMode;
 use millrace_model::{Durability, Offset, PartitionId, Planted};
+use tokio::time::Instant;
 
 use super::{Evictable, Writer};
 use crate::error::{StorageError, While};
@@ -42,6 +43,8 @@ struct Written {
     end: Offset,
     durability: Durability,
     waiters: Vec<Waiter>,
+    /// When the first of it came.
+    since: Option<Instant>,
     /// Names in the log's directory must be synced too.
     unsynced_names: bool,
     /// The newest of it came from the partition's leader.
@@ -56,6 +59,8 @@ impl Written {
 
 /// What is taken out of a log to be written.
 struct Work {
+    /// When the first of it came.
+    since: Option<Instant>,
     chunks: Vec<Chunk>,
     closing: Vec<Offset>,
     snapshots: Vec<(Offset, Bytes)>,
@@ -68,6 +73,7 @@ fn take_work(log: &Log) -> Work {
     let pending = &mut state.pending;
     pending.queued = false;
     Work {
+        since: pending.since.take(),
         chunks: std::mem::take(&mut pending.chunks),
         closing: std::mem::take(&mut pending.closing),
         snapshots: std::mem::take(&mut pending.snapshots),
@@ -88,7 +94,8 @@ fn put_back(log: &Log, work: Work, why: &StorageError) {
     closing.append(&mut pending.closing);
     snapshots.append(&mut pending.snapshots);
     (pending.chunks, pending.closing, pending.snapshots) = (chunks, closing, snapshots);
-    // Nobody needs to tell the writer: it keeps a list of those who wait for space.
+    // Nobody needs to tell the writer: it keeps a list of those who wait for space. That is no fault
+    // of the disk's.
     pending.queued = true;
 }
 
@@ -302,13 +309,14 @@ impl Writer {
                 self.directory.fail(&self.shared, error.to_string());
             }
         }
-        let (waiters, durability) = (work.waiters, work.durability);
+        let (waiters, durability, since) = (work.waiters, work.durability, work.since);
         let followed = work.chunks.last().is_some_and(|chunk| chunk.followed);
         Written {
             log,
             end,
             durability,
             waiters,
+            since,
             unsynced_names,
             followed,
         }
@@ -325,6 +333,10 @@ impl Writer {
         if let Err(error) = self.sync(&written) {
             self.directory.fail(&self.shared, error.to_string());
         }
+        let awaited = written.iter().filter(|done| done.must_sync());
+        if let Some(since) = awaited.filter_map(|done| done.since).min() {
+            self.directory.synced(&self.shared, since);
+        }
         let offline = self.directory.is_offline();
         let now = self.shared.host.clock.now();
         let mut progress = Vec::with_capacity(written.len());
@@ -335,6 +347,7 @@ impl Writer {
             waiters,
             unsynced_names,
             followed,
+            ..
         } in written
         {
             let synced = durability == Durability::Fsync || !waiters.is_empty();

@@ -155,6 +155,7 @@ fn broker_message(broker: &broker::Broker) -> super::Node {
         shutting_down: broker.shutting_down,
         registered_at: broker.registered_at.get(),
         short: join(&broker.short),
+        slow: join(&broker.slow),
     }
 }
 
@@ -317,6 +318,7 @@ impl Reader<'_> {
             shutting_down: node.shutting_down,
             registered_at: ImageVersion(node.registered_at),
             short: self.directories(&node.short)?,
+            slow: self.directories(&node.slow)?,
             unknown: self.unknown(super::NODE_TAGS)?,
         })
     }

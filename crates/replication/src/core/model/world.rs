@@ -225,6 +225,7 @@ impl World {
                 epoch: broker.epoch,
                 fenced: broker.fenced,
                 shutting_down: false,
+                slow: false,
             };
             view.brokers.insert(BrokerId(at as i32), peer);
         }
