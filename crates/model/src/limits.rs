@@ -121,3 +121,7 @@ pub const SLOW_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// And no longer once none has been long for so long.
 pub const QUICK_AFTER: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Members that an ISR has besides slow ones, or `min.insync.replicas` if that is more; only where they
+/// are fewer is a slow replica in it. The controller takes it out, and the leader asks for it, by this.
+pub const QUICK_MEMBERS: usize = 2;

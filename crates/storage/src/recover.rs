@@ -150,7 +150,12 @@ impl Recovery<'_> {
     }
 
     fn next_base(&self, base: Offset) -> Option<Offset> {
-        self.bases().into_iter().find(|next| *next > base)
+        // Names are in the order of their offsets.
+        let behind = self.names.range(names::file(base, FileKind::Log)..).skip(1);
+        let mut files = behind.filter_map(|name| names::parse_file(name));
+        files
+            .find(|(_, kind)| *kind == FileKind::Log)
+            .map(|(next, _)| next)
     }
 
     fn read_epochs(&mut self, any_segment: bool) -> Result<(), StorageError> {

@@ -1,5 +1,6 @@
 //! Changes of ISRs, asked for by leaders (rules 10 and 12; Kafka's AlterPartition).
 
+use millrace_model::limits::QUICK_MEMBERS;
 use millrace_model::{
     BrokerEpoch, BrokerId, Durability, ErrorCode, LeaderEpoch, PartitionEpoch, PartitionId, Planted,
 };
@@ -80,7 +81,8 @@ impl From<&Partition> for PartitionState {
 /// Codes, as Kafka gives them: UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION; NOT_CONTROLLER for
 /// epochs from the future (this image is behind, ask again); FENCED_LEADER_EPOCH and
 /// INVALID_UPDATE_VERSION for old ones; INVALID_REQUEST from who does not lead, or for an ISR that
-/// cannot be; INELIGIBLE_REPLICA for a member that is fenced, shuts down, is slow, or was restarted since;
+/// cannot be; INELIGIBLE_REPLICA for a member that is fenced, shuts down, is slow, or was restarted
+/// since;
 /// NEW_LEADER_ELECTED when the change was granted and cost the leader its leadership. The whole
 /// request is refused with STALE_BROKER_EPOCH when it does not come under the current registration.
 pub fn alter_partitions(
@@ -193,7 +195,8 @@ fn is_eligible(image: &Image, id: PartitionId, partition: &Partition, member: &I
     let stays = partition.isr.contains(&member.broker) && !broker.fenced;
     // One that keeps the others waiting is better than too few.
     let min = image.min_insync(image.topic_name(id), partition);
-    let is_wanted = image.is_quick(member.broker, partition) || partition.isr.len() < min.max(2);
+    let is_wanted =
+        image.is_quick(member.broker, partition) || partition.isr.len() < min.max(QUICK_MEMBERS);
     let may_join = broker.is_active() && image.serves(member.broker, partition) && is_wanted;
     broker.epoch == member.epoch && (stays || may_join)
 }

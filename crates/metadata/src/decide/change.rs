@@ -3,6 +3,7 @@
 //! Whatever causes a change says only what it wants; what follows from that for eligible leader
 //! replicas, leadership, epochs and a running reassignment is the same for all and stands here.
 
+use millrace_model::limits::QUICK_MEMBERS;
 use millrace_model::{BrokerId, DirectoryId, Durability, PartitionId};
 
 use crate::image::Image;
@@ -79,7 +80,7 @@ impl<'a> Change<'a> {
     pub fn without_slow(&mut self, broker: BrokerId) {
         let is_quick = |member: &BrokerId| self.image.is_quick(*member, &self.next);
         let others = self.next.isr.iter().filter(|member| **member != broker);
-        let enough = self.min_insync(&self.next).max(2);
+        let enough = self.min_insync(&self.next).max(QUICK_MEMBERS);
         if !is_quick(&broker) && others.filter(|member| is_quick(member)).count() >= enough {
             self.without(broker);
         }

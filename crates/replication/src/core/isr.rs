@@ -1,5 +1,6 @@
 //! The leader's ISR: what it holds back, and what the leader asks of the controller (rules 3, 5).
 
+use millrace_model::limits::QUICK_MEMBERS;
 use millrace_model::{BrokerEpoch, BrokerId, Offset};
 
 use super::leader::{Leader, Phase};
@@ -152,7 +153,8 @@ impl Core {
             let caught_up = follower.is_known() && follower.durable_end >= Some(needed);
             let outside = !leader.isr.contains(&follower.id);
             // The controller would refuse it, and what is refused may be pending for ever.
-            let is_wanted = !follower.is_slow || leader.isr.len() < leader.min_isr.max(2);
+            let is_wanted =
+                !follower.is_slow || leader.isr.len() < leader.min_isr.max(QUICK_MEMBERS);
             if outside && is_wanted && follower.may_join && caught_up && !lags(follower) {
                 isr.push(follower.id);
             }

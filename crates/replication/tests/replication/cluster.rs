@@ -204,6 +204,15 @@ impl Cluster {
         until("a leader that serves", serves).await;
     }
 
+    /// Until this leader knows that another one may lead by now.
+    pub async fn wait_to_be_cut_off(&self, broker: i32, index: i32) {
+        let replica = self.replica(broker, index);
+        until("a leader that is cut off", || {
+            replica.is_cut_off().then_some(())
+        })
+        .await;
+    }
+
     pub async fn wait_for_isr(&self, index: i32, isr: &[i32]) {
         let what = format!("the ISR to be {isr:?}");
         let reached = || (self.controller.isr(partition(index)) == isr).then_some(());

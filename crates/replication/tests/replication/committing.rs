@@ -9,6 +9,17 @@ use tokio::time::Instant;
 use crate::cluster::{Cluster, Setup, end_of, partition, produce, run, until};
 use crate::records::{batch, values};
 
+/// Sessions are over after so long.
+fn with_session(session_timeout: Duration) -> Setup {
+    Setup {
+        settings: ReplicaSettings {
+            session_timeout,
+            ..ReplicaSettings::default()
+        },
+        ..Setup::default()
+    }
+}
+
 #[test]
 fn acks_all_is_durable_on_every_follower() {
     run(async {
@@ -113,13 +124,7 @@ fn too_few_in_sync_are_told_before_and_after_the_append() {
 #[test]
 fn a_silent_follower_leaves_the_isr_and_comes_back() {
     run(async {
-        let setup = Setup {
-            settings: ReplicaSettings {
-                session_timeout: Duration::from_millis(300),
-                ..ReplicaSettings::default()
-            },
-            ..Setup::default()
-        };
+        let setup = with_session(Duration::from_millis(300));
         let cluster = Cluster::started(setup, 3).await;
         cluster.create(0, &[1, 2, 3], &[1, 2, 3], 2).await;
         let first = cluster.produce(1, 0, batch(b"first"), Acks::All).await;
@@ -149,13 +154,7 @@ fn a_silent_follower_leaves_the_isr_and_comes_back() {
 #[test]
 fn a_follower_whose_disk_stands_still_holds_nobody_up_for_longer_than_a_session() {
     run(async {
-        let setup = Setup {
-            settings: ReplicaSettings {
-                session_timeout: Duration::from_millis(300),
-                ..ReplicaSettings::default()
-            },
-            ..Setup::default()
-        };
+        let setup = with_session(Duration::from_millis(300));
         let cluster = Cluster::started(setup, 3).await;
         cluster.create(0, &[1, 2, 3], &[1, 2, 3], 2).await;
         let first = cluster.produce(1, 0, batch(b"first"), Acks::All).await;
@@ -180,13 +179,7 @@ fn a_follower_whose_disk_stands_still_holds_nobody_up_for_longer_than_a_session(
 fn a_leader_that_hears_nobody_sends_callers_away_and_asks_for_no_removal() {
     run(async {
         let session_timeout = Duration::from_millis(200);
-        let setup = Setup {
-            settings: ReplicaSettings {
-                session_timeout,
-                ..ReplicaSettings::default()
-            },
-            ..Setup::default()
-        };
+        let setup = with_session(session_timeout);
         let cluster = Cluster::started(setup, 3).await;
         cluster.create(0, &[1, 2, 3], &[1, 2, 3], 1).await;
         cluster.wait_for_isr(0, &[1, 2, 3]).await;
@@ -230,13 +223,7 @@ fn a_leader_that_hears_nobody_sends_callers_away_and_asks_for_no_removal() {
 fn a_leader_that_hears_not_everybody_acknowledges_nothing_on_its_own() {
     run(async {
         let session_timeout = Duration::from_millis(200);
-        let setup = Setup {
-            settings: ReplicaSettings {
-                session_timeout,
-                ..ReplicaSettings::default()
-            },
-            ..Setup::default()
-        };
+        let setup = with_session(session_timeout);
         let cluster = Cluster::started(setup, 3).await;
         cluster.create(0, &[1, 2, 3], &[1, 2, 3], 1).await;
         cluster.wait_for_isr(0, &[1, 2, 3]).await;
@@ -244,13 +231,14 @@ fn a_leader_that_hears_not_everybody_acknowledges_nothing_on_its_own() {
         cluster.hold(3, 1);
         let outcome = cluster.produce(1, 0, batch(b"first"), Acks::Leader).await;
         outcome.unwrap();
-        tokio::time::sleep(2 * session_timeout).await;
+        cluster.wait_to_be_cut_off(1, 0).await;
         let outcome = cluster.produce(1, 0, batch(b"alone"), Acks::Leader).await;
         assert!(
             matches!(outcome, Err(AppendFailure::NotLeader)),
             "{outcome:?}"
         );
         let all = cluster.produce(1, 0, batch(b"second"), Acks::All);
+        // Whoever waits for all is not sent away when a session is over.
         let (all, ()) = futures::join!(all, async {
             tokio::time::sleep(2 * session_timeout).await;
             cluster.release(3, 1);

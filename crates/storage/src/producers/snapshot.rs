@@ -28,9 +28,9 @@ pub(crate) const MAX_SNAPSHOT_BYTES: u64 = 256 << 20;
 
 /// The content of a snapshot file.
 pub(crate) fn encode(producers: &Producers) -> Bytes {
-    let older = producers.iter().map(|(_, producer)| older(producer).len());
-    let (older, has_older) = older.fold((0, false), |(sum, _), n| (sum + n, sum + n > 0));
-    let bytes = HEAD_BYTES + 4 + producers.len() * (ENTRY_BYTES + 1) + older * BATCH_BYTES;
+    let counts = producers.iter().map(|(_, producer)| older(producer).len());
+    let more: usize = counts.sum();
+    let bytes = HEAD_BYTES + 4 + producers.len() * (ENTRY_BYTES + 1) + more * BATCH_BYTES;
     let mut out = BytesMut::with_capacity(bytes);
     out.put_i16(VERSION);
     out.put_u32(0);
@@ -46,7 +46,7 @@ pub(crate) fn encode(producers: &Producers) -> Bytes {
         out.put_i32(producer.coordinator_epoch);
         out.put_i64(producer.transaction_start.map_or(-1, Offset::get));
     }
-    if has_older && !Planted::SnapshotOfTheNewest.is_here() {
+    if more > 0 && !Planted::SnapshotOfTheNewest.is_here() {
         for (_, producer) in producers.iter() {
             encode_older(producer, &mut out);
         }
